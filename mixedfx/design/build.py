@@ -17,6 +17,7 @@ from patsy import EvalEnvironment
 from mixedfx._names import column_label, decode
 from mixedfx.design.categories import categories_read
 from mixedfx.design.checks import (
+    are_finite,
     check_finite,
     check_offset_range,
     check_positive,
@@ -53,6 +54,7 @@ from mixedfx.design.response import Observed, ResponseSpec
 from mixedfx.design.rows import ModelRows
 from mixedfx.design.source import as_frame, row_vector
 from mixedfx.design.spec import ModelSpec
+from mixedfx.design.table import Table
 from mixedfx.design.used_rows import UsedRows, used_rows
 from mixedfx.design.variables import Variables
 from mixedfx.errors import DataError, DispersionError
@@ -123,21 +125,20 @@ def build(
     **arguments: Unpack[RowArguments],
 ) -> Design:
     """Evaluate a formula on data; ``residual`` is a dispersion formula or a registered model."""
-    frame = as_frame(data)
-    names = [str(c) for c in frame.columns]
-    formula = of_columns(formula, names)
+    table = Table(as_frame(data))
+    formula = of_columns(formula, table.names)
     if isinstance(residual, Formula):
-        residual = resolve_dotted(residual, names)
+        residual = resolve_dotted(residual, table.names)
     elif residual is not None and residual.dispersion is not None:
-        residual = replace(residual, dispersion=resolve_dotted(residual.dispersion, names))
+        residual = replace(residual, dispersion=resolve_dotted(residual.dispersion, table.names))
     residual_formula = residual.read if isinstance(residual, ResidualRequest) else residual
-    env = formula_environment(env, [formula, residual_formula], frame)
-    given = _Given.of(arguments, frame, relmat)
+    env = formula_environment(env, [formula, residual_formula], table.identifiers)
+    given = _Given.of(arguments, table.frame, relmat)
     parts = residual.parts if isinstance(residual, ResidualRequest) else {"dispersion": residual}
-    used = used_rows(formula, parts, frame, given.row_vectors, env, family)
+    used = used_rows(formula, parts, table, given.row_vectors, env, family)
     check_relmat(relmat, formula)
     design = _evaluate_rows(formula, residual, family, used, env, given)
-    response = design.spec.response.noting_unused(lambda: frame.get(formula.response))
+    response = design.spec.response.noting_unused(lambda: table.frame.get(formula.response))
     if response is design.spec.response:
         return design
     return replace(design, spec=replace(design.spec, response=response))
@@ -153,17 +154,16 @@ def build_several(
     **arguments: Unpack[RowArguments],
 ) -> tuple[Design, dict[str, Design]]:
     """Design of a formula, and of others without a response, on rows complete for all of them."""
-    frame = as_frame(data)
-    names = [str(c) for c in frame.columns]
-    formula = of_columns(formula, names)
-    parts = {name: resolve_dotted(part, names) for name, part in parts.items()}
-    env = formula_environment(env, [formula, *parts.values()], frame)
-    given = _Given.of(arguments, frame)
-    used = used_rows(formula, parts, frame, given.row_vectors, env, family)
+    table = Table(as_frame(data))
+    formula = of_columns(formula, table.names)
+    parts = {name: resolve_dotted(part, table.names) for name, part in parts.items()}
+    env = formula_environment(env, [formula, *parts.values()], table.identifiers)
+    given = _Given.of(arguments, table.frame)
+    used = used_rows(formula, parts, table, given.row_vectors, env, family)
     design, designs = _evaluate_rows(formula, None, family, used, env, given), {}
     for name, part in parts.items():
         own = replace(part, response=formula.response)
-        of_part = used.of_part(used_columns(own, frame, env, part=name))
+        of_part = used.of_part(used_columns(own, table, env, part=name))
         designs[name] = _evaluate_rows(own, None, family, of_part, env, given)
     return design, designs
 
@@ -242,7 +242,7 @@ def _independent_fixed_columns(
     names = evaluated.fixed_info.column_names
     if not names and not formula.random:
         raise DataError(f"'{formula}' has no terms: add a fixed or a random one.")
-    for j, name in enumerate(names):
+    for j, name in enumerate(() if are_finite(evaluated.fixed) else names):
         check_finite(f"fixed column '{name}'", evaluated.fixed[:, j], index)
     kept = independent_columns(evaluated.fixed)
     if len(index) <= len(kept):

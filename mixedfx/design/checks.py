@@ -62,6 +62,14 @@ def check_finite(what: str, values: Vector, index: pd.Index) -> None:
         )
 
 
+def are_finite(columns: Matrix) -> bool:
+    """Whether sums of squares show that each column has finite values of a usual size, not zero."""
+    with np.errstate(all="ignore"):
+        squares = np.einsum("nk,nk->k", columns, columns)
+    least = _SMALLEST**2 * len(columns)
+    return all(least < square < _LARGEST**2 for square in squares.tolist())
+
+
 def check_positive(what: str, values: Vector | None, index: pd.Index) -> None:
     """Raise for weights or standard deviations that are not positive."""
     if values is None:
@@ -146,9 +154,9 @@ def independent_columns(X: Matrix, indicators: Mask | None = None) -> Codes:
     p = X.shape[1]
     XtX = X.T @ X
     lengths = np.sqrt(XtX.diagonal())
-    if p and (lengths > 0).all():
+    if lengths.min(initial=1.0) > 0:
         correlations = XtX / (lengths[:, None] * lengths)
-        if eigenvalues(correlations)[0] > 1e-6:
+        if p < 2 or eigenvalues(correlations)[0] > 1e-6:
             return np.arange(p)
     is_indicator = ((X == 0.0) | (np.abs(X) == 1.0)).all(axis=0)
     if indicators is not None:

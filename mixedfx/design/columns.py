@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import builtins
 import re
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NoReturn
@@ -19,10 +19,11 @@ import pandas as pd
 import patsy.builtins
 from patsy import EvalEnvironment
 
-from mixedfx._names import decode, encode, written
+from mixedfx._names import decode, written
 from mixedfx.covariance.elsewhere import nearest_structure
 from mixedfx.covariance.registry import STRUCTURES
 from mixedfx.design.functions import FORMULA_FUNCTIONS, PATSY_FUNCTIONS
+from mixedfx.design.table import Table
 from mixedfx.design.variables import WIDEST, Factor, Numbers, TableColumn, Variable, variable
 from mixedfx.errors import ColumnTypeError, MissingColumnError, did_you_mean
 from mixedfx.formula.expansion import names_in, terms_of
@@ -37,7 +38,7 @@ _NUMBERS_AS_OBJECTS = ("decimal", "floating", "mixed-integer-float")
 
 
 def used_columns(
-    formula: Formula, frame: pd.DataFrame, env: EvalEnvironment, *, part: str = ""
+    formula: Formula, table: Table, env: EvalEnvironment, *, part: str = ""
 ) -> dict[str, pd.Series]:
     """
     Collect the columns that a formula uses; a name that is defined nowhere is an error.
@@ -45,35 +46,15 @@ def used_columns(
     ``part`` is the argument whose formula it is, for messages: ``"dispersion"``, ``"residual"``.
     """
     used: dict[str, pd.Series] = {}
-    columns_of = _columns_by_name(frame)
     for code, names in factor_codes(formula):
         for name in names:
-            if name in columns_of:
-                used[name] = _column(name, frame, columns_of[name])
+            if name in used:
+                continue
+            if name in table.identifiers:
+                used[name] = table.column(name)
             elif code == name or not _is_defined(name, env):
-                _fail_missing(name, code, formula, frame, part)
+                _fail_missing(name, code, formula, table.frame, part)
     return used
-
-
-def _columns_by_name(frame: pd.DataFrame) -> dict[str, list[Hashable]]:
-    """Columns by the identifier of their text; several where texts are equal, as of 5 and "5"."""
-    columns_of: dict[str, list[Hashable]] = {}
-    for column in frame.columns:
-        columns_of.setdefault(encode(str(column)), []).append(column)
-    return columns_of
-
-
-def _column(name: str, frame: pd.DataFrame, columns: list[Hashable]) -> pd.Series:
-    """One column of a table; among those with equal texts the one that is text."""
-    texts = [c for c in columns if isinstance(c, str)]
-    chosen = texts or columns
-    column = frame[chosen[0]]
-    if len(chosen) > 1 or isinstance(column, pd.DataFrame):
-        listed = ", ".join(map(repr, chosen))
-        raise ColumnTypeError(
-            f"the data has several columns named '{name}' ({listed}): rename all but one."
-        )
-    return column
 
 
 def plain_columns(formula: Formula, columns: Mapping[str, pd.Series]) -> set[str]:
@@ -86,17 +67,18 @@ def plain_columns(formula: Formula, columns: Mapping[str, pd.Series]) -> set[str
 
 
 def formula_environment(
-    env: EvalEnvironment | None, formulas: Sequence[Formula | None], frame: pd.DataFrame
+    env: EvalEnvironment | None, formulas: Sequence[Formula | None], columns: Iterable[str]
 ) -> EvalEnvironment:
     """
-    Environment of the names in some formulas that are not columns.
+    Environment of the names in some formulas that are not columns, given as identifiers.
 
     The caller's own environment is its frame: kept, it would keep all variables there alive.
     """
     outer = env or EvalEnvironment([{}])
-    codes = [pair for formula in formulas if formula is not None for pair in factor_codes(formula)]
-    names = {name for _, names in codes for name in names}
-    names -= {encode(str(column)) for column in frame.columns}
+    names = frozenset().union(*(_names_read(f) for f in formulas if f is not None))
+    names = names.difference(columns)
+    if not names:
+        return EvalEnvironment([{}], outer.flags)
     # A formula's functions go before the caller's names: a logger called log does not hide log().
     functions = _FUNCTIONS
     namespace = outer.namespace
@@ -112,6 +94,12 @@ def factor_codes(formula: Formula) -> tuple[tuple[str, tuple[str, ...]], ...]:
     for term in formula.random:
         codes += term.group
     return tuple((code, tuple(sorted(names_in(code)))) for code in dict.fromkeys(codes))
+
+
+@lru_cache(maxsize=256)
+def _names_read(formula: Formula) -> frozenset[str]:
+    """Names of columns, variables and functions that a formula reads."""
+    return frozenset(name for _, names in factor_codes(formula) for name in names)
 
 
 def _covariate_codes(formula: Formula) -> list[str]:

@@ -13,6 +13,7 @@ from patsy import EvalEnvironment
 from mixedfx.design.categories import Categories, with_categories
 from mixedfx.design.columns import as_patsy_column, plain_columns, used_columns
 from mixedfx.design.row_dependence import NewVariables
+from mixedfx.design.table import Table
 from mixedfx.design.term_values import TermValue, evaluate_terms
 from mixedfx.errors import EmptyDataError
 from mixedfx.formula.terms import Formula
@@ -61,7 +62,7 @@ def select_complete_cases(
     formula: Formula, frame: pd.DataFrame, env: EvalEnvironment, categories: Categories
 ) -> tuple[NewVariables, Codes]:
     """Variables of the complete ones of new rows, typed for patsy, and the rows' positions."""
-    m, columns = len(frame), used_columns(formula, frame, env)
+    m, columns = len(frame), used_columns(formula, Table(frame), env)
     if not columns:
         return NewVariables({}), np.arange(m)
     terms = evaluate_terms([formula], with_categories(columns, categories), env, m)

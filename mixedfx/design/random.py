@@ -14,7 +14,7 @@ from patsy import DesignInfo, EvalEnvironment
 from mixedfx._names import column_label
 from mixedfx.covariance.relationship import Relationship, as_relationship, positions_of_levels
 from mixedfx.design import positions as effect_positions
-from mixedfx.design.checks import check_finite, check_grouping_factor
+from mixedfx.design.checks import are_finite, check_finite, check_grouping_factor
 from mixedfx.design.evaluation import group_depends_on_rows, group_values, position_values
 from mixedfx.design.known_levels import KnownLevels, check_known_levels
 from mixedfx.design.levels import Levels, Values, are_nested, combine, factorize
@@ -130,6 +130,8 @@ def _effect_columns(
 
 def _check_columns(term: RandomTerm, matrix: Matrix, names: Sequence[str], index: pd.Index) -> None:
     """Refuse columns of infinite values or of zeros alone."""
+    if are_finite(matrix):
+        return
     for j, name in enumerate(names):
         check_finite(f"column '{name}' of {term}", matrix[:, j], index)
         if not matrix[:, j].any():

@@ -163,7 +163,7 @@ def observe_response(
 ) -> Observed:
     """Values of a response in the rows of the fit, which the family takes."""
     found = observe_values(name, parts, spec, family, weights, index)
-    check_response(name, found.y, family, found.weights, index)
+    _check_within_support(name, found.y, family, found.weights, index)
     return found
 
 
@@ -286,6 +286,12 @@ def check_response(
 ) -> None:
     """Refuse a response outside its family's support, or constant; rows without trials are free."""
     check_finite(f"the response '{name}'", y, index)
+    _check_within_support(name, y, family, weights, index)
+
+
+def _check_within_support(
+    name: str, y: Vector, family: Family, weights: Vector | None, index: pd.Index
+) -> None:
     if family.takes_trials and weights is not None and not weights.all():
         # As in R, rows without trials stay, without effect.
         has_trials = weights > 0.0

@@ -48,6 +48,11 @@ class RandomTermRows:
             eta += self.model_matrix[:, j] * of_codes[self.codes]
 
     @property
+    def is_intercept(self) -> bool:
+        """Whether the one column is that of an intercept: ones without memory of their own."""
+        return self.model_matrix.strides[0] == 0 and self.model_matrix.shape[1] == 1
+
+    @property
     def n_codes(self) -> int:
         """Number of levels, or of combinations of levels."""
         return self.n_levels if self.memberships is None else self.memberships.n_rows

@@ -18,7 +18,7 @@ from patsy import DesignInfo, Term
 from mixedfx._names import decode, written
 from mixedfx.design.variables import variable_of
 from mixedfx.errors import DataError, SizeError
-from mixedfx.linalg.available_memory import check_memory, size_text
+from mixedfx.linalg.available_memory import check_memory, is_always_available, size_text
 
 # A factor of more levels than this is refused where the fit would take more multiplications, about
 # ten seconds of one processor; in random terms it is refused whatever the rows.
@@ -41,6 +41,8 @@ def check_factors(
     """
     for position, terms in enumerate(termlists):
         levels = {f.name(): _n_levels(f.name(), variables) for t in terms for f in t.factors}
+        if not levels:
+            continue
         columns = {term: math.prod(levels[f.name()] for f in term.factors) for term in terms}
         for term, count in columns.items():
             if count > _MANY_COLUMNS:
@@ -48,10 +50,10 @@ def check_factors(
                     f"term '{decode(term.name())}' has {count:,} columns, in {n:,} rows "
                     f"{size_text(8.0 * n * count)}: {_advice([f.name() for f in term.factors])}"
                 )
-        largest = max(levels, key=levels.__getitem__, default=None)
-        if largest is not None and position:
+        largest = max(levels, key=levels.__getitem__)
+        if position:
             _check_random(largest, levels[largest])
-        elif largest is not None:
+        else:
             _check_fixed(largest, levels[largest], n, sum(columns.values()))
 
 
@@ -94,6 +96,8 @@ def check_columns(infos: Sequence[DesignInfo], n: int) -> None:
     """Refuse columns beyond memory: first those of the fixed part, then those of random terms."""
     for position, info in enumerate(infos):
         p = len(info.column_names)
+        if is_always_available(_COPIES * 8.0 * n * p):
+            continue
         check_memory(
             f"the {'random' if position else 'fixed'} part has {p:,} columns in {n:,} rows",
             8.0 * n * p,

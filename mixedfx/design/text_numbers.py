@@ -27,7 +27,8 @@ import numpy as np
 import pandas as pd
 
 from mixedfx._names import decode, written
-from mixedfx.design.columns import plain_columns
+from mixedfx.design.columns import factor_codes
+from mixedfx.design.variables import TableColumn
 from mixedfx.errors import ColumnTypeError, ResponseError
 from mixedfx.formula.expansion import names_in
 from mixedfx.formula.response import response_code
@@ -76,12 +77,19 @@ class _Text:
 
 
 @lru_cache(maxsize=256)
-def _without_groups(formula: Formula) -> Formula:
-    return replace(formula, random=tuple(replace(t, group=()) for t in formula.random))
+def _covariates(formula: Formula) -> tuple[str, ...]:
+    """Code of the response, of the fixed part and of the effects of random terms."""
+    terms = tuple(replace(t, group=()) for t in formula.random)
+    return tuple(sorted(code for code, _ in factor_codes(replace(formula, random=terms))))
 
 
 def check_text_numbers(
-    formula: Formula, columns: Mapping[str, pd.Series], index: pd.Index, *, two_levels: bool = False
+    formula: Formula,
+    columns: Mapping[str, pd.Series],
+    read: Mapping[str, TableColumn],
+    index: pd.Index,
+    *,
+    two_levels: bool = False,
 ) -> None:
     """
     Refuse text that is meant as numbers, naming its column, a value and the row of that.
@@ -89,7 +97,9 @@ def check_text_numbers(
     With ``two_levels`` the response may be any text of two values.
     """
     response = response_code(formula.response).parts
-    for name in sorted(plain_columns(_without_groups(formula), columns)):
+    for name in _covariates(formula):
+        if name not in columns or not read[name].may_read_as_numbers():
+            continue
         text = _text_of(columns[name])
         if text is not None and not (two_levels and name in response and len(text.values) == 2):
             _check(name, text, index, is_response=name in response)

@@ -17,6 +17,7 @@ from mixedfx.design.completeness import complete_cases, evaluated_values, missin
 from mixedfx.design.evaluation import offset_values
 from mixedfx.design.rows import ModelRows
 from mixedfx.design.source import own_labels
+from mixedfx.design.table import Table
 from mixedfx.design.term_values import evaluate_terms
 from mixedfx.design.text_numbers import check_text_numbers
 from mixedfx.design.variables import Variable, Variables
@@ -43,8 +44,10 @@ class UsedRows:
     @property
     def prior_weights(self) -> Vector | None:
         """Weights, or inverse squares of the known residual standard deviations."""
+        if self.residual_sd is None:
+            return self.weights
         with np.errstate(all="ignore"):
-            return self.weights if self.residual_sd is None else self.residual_sd**-2.0
+            return np.asarray(self.residual_sd**-2.0)
 
     @cached_property
     def evaluated(self) -> Variables:
@@ -78,26 +81,26 @@ class UsedRows:
 def used_rows(
     formula: Formula,
     residual: Mapping[str, Formula | None],
-    frame: pd.DataFrame,
+    table: Table,
     row_vectors: dict[str, Vector | None],
     env: EvalEnvironment,
     family: Family,
 ) -> UsedRows:
     """Rows that are complete for a formula, for those of its arguments, and for row vectors."""
-    variables = used_columns(formula, frame, env)
+    frame, variables = table.frame, used_columns(formula, table, env)
     parts = {name: part for name, part in residual.items() if part is not None}
-    read = {name: used_columns(part, frame, env, part=name) for name, part in parts.items()}
+    read = {name: used_columns(part, table, env, part=name) for name, part in parts.items()}
     of_residual = {name: column for found in read.values() for name, column in found.items()}
+    columns = of_residual | variables
+    by_name = {name: read_column(name, column) for name, column in columns.items()}
     for name, part in {"": formula, **parts}.items():
         found = read.get(name, variables)
         if name != "residual":  # whose columns are positions and subjects
             check_dates(part, found)
-        check_text_numbers(part, found, frame.index, two_levels=family.takes_trials)
+        check_text_numbers(part, found, by_name, frame.index, two_levels=family.takes_trials)
     formulas = [formula, *parts.values()]
-    columns = of_residual | variables
     terms = evaluate_terms(formulas, columns, env, len(frame))
     plain = set().union(*(plain_columns(f, columns) for f in formulas))
-    by_name = {name: read_column(name, column) for name, column in columns.items()}
     masks = {name: column.missing() for name, column in by_name.items() if name in plain}
     missing = missing_values(masks, terms, row_vectors)
     keep = complete_cases(missing)

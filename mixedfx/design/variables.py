@@ -7,6 +7,7 @@ it, which expressions and patsy read, is made when it is asked for.
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -27,10 +28,15 @@ Values = npt.NDArray[Any]
 WIDEST = {"f": np.dtype(np.float64), "i": np.dtype(np.int64), "b": np.dtype(np.bool_)}
 # Levels of a factor up to which what patsy learns of it is kept.
 _MOST_LEVELS = 64
+_DIGIT = re.compile("[0-9]")
 
 
 class TableColumn(ABC):
     """A column of a table, or some rows of it."""
+
+    def may_read_as_numbers(self) -> bool:
+        """Whether it may hold text that reads as numbers."""
+        return True
 
     @abstractmethod
     def missing(self) -> Mask | None:
@@ -78,6 +84,10 @@ class Numbers(Variable):
     """Numbers or truth values."""
 
     values: Values  # (n,)
+
+    def may_read_as_numbers(self) -> bool:
+        """They are numbers, not text."""
+        return False
 
     def missing(self) -> Mask | None:
         """Rows without a value; None if there are none."""
@@ -140,6 +150,11 @@ class Factor(Variable):
         rank = np.full(len(known) + 1, -1, dtype=np.intp)  # the last one is that of no value
         rank[order] = np.arange(len(known))
         return Factor(rank[codes], texts[order])
+
+    def may_read_as_numbers(self) -> bool:
+        """Whether some text has a digit; categories are meant as such."""
+        is_text = isinstance(self.levels, np.ndarray)
+        return is_text and any(map(_DIGIT.search, self.levels))
 
     def missing(self) -> Mask | None:
         """Rows without a value; None if there are none."""

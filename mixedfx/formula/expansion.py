@@ -116,8 +116,10 @@ def fixed_text(operands: list[tuple[str, Any]], text: str) -> str:
 
 def resolve_dotted(formula: Formula, columns: Collection[str]) -> Formula:
     """Take ``my.var`` for the column of that name, if there is one, not for an attribute."""
+    if "." not in formula.source:
+        return formula
     dotted = sorted((c for c in columns if _DOTTED.fullmatch(c)), key=len, reverse=True)
-    if not dotted or "." not in formula.source:
+    if not dotted:
         return formula
     name = "|".join(map(re.escape, dotted))
     pattern = re.compile(rf"{STRING}|(?<![\w.])(?P<name>{name})(?![\w(])")

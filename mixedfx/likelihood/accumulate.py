@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +22,7 @@ from mixedfx.likelihood import precision, prediction_variance
 from mixedfx.likelihood.basis import ColumnBasis, rows_in_basis, term_bases, well_conditioned
 from mixedfx.likelihood.coefficient_covariance import combinations_in_basis
 from mixedfx.likelihood.crossproducts import CrossProducts, TermPosition
-from mixedfx.likelihood.level_basis import RelatedLevels, in_levels
+from mixedfx.likelihood.level_basis import BlocksOfPairs, RelatedLevels
 from mixedfx.likelihood.level_sums import (
     blocks_by_group,
     column_products,
@@ -61,27 +62,23 @@ def compute_crossproducts(
     parametrization = parametrization_of(spec)
     bases = term_bases(rows, parametrization) if bases is None else bases
     by_group = blocks_by_group(rows_in_basis(rows.random_terms, bases))
-    groups = tuple(random_terms[0].group for random_terms in by_group)
     related = RelatedLevels.of(spec, by_group)
     by_code = _sums_by_code(by_group, w, Xy_columns)
     by_levels = block_matrix([ZtZ for ZtZ, _ in by_code[0]], by_code[1])
     solver = None if strata else related.precision_solver(by_levels.pattern)
-    found = related.in_bases(*by_code) if solver is None else in_levels(*by_code)
-    sums, blocks, level_bases = found
+    ZtZ, ZtXy, level_bases = by_levels, tuple(ZtXy for _, ZtXy in by_code[0]), related.no_bases
+    if not related.is_plain and solver is None:
+        ZtZ, ZtXy, level_bases = _in_effects(related, by_code)
     crossprod = CrossProducts(
         n=rows.n,
         response=spec.formula.response_name,
         names=spec.X_names,
-        groups=groups,
-        levels=tuple(spec.levels_of(group) for group in groups),
-        ZtZ=block_matrix(
-            [of_factor.ZtZ for of_factor in sums],
-            blocks,
-            {f: s.within for f, s in enumerate(sums) if s.within is not None},
-        ),
-        ZtXy=tuple(of_factor.ZtXy for of_factor in sums),
+        groups=related.groups,
+        levels=related.levels,
+        ZtZ=ZtZ,
+        ZtXy=ZtXy,
         XytXy=column_products(Xy_columns, w),
-        term_positions=term_positions(rows.random_terms, groups),
+        term_positions=term_positions(rows.random_terms, related.groups),
         parametrization=parametrization,
         bases=bases,
         level_bases=level_bases,
@@ -97,7 +94,7 @@ def compute_crossproducts(
 
 def _sums_by_code(
     by_group: list[list[RandomTermRows]], w: Vector | None, Xy_columns: list[Vector]
-) -> tuple[list[tuple[Matrix, Matrix]], dict[tuple[int, int], tuple[LevelPairs, Matrix]]]:
+) -> tuple[list[tuple[Matrix, Matrix]], BlocksOfPairs]:
     """``Z'WZ`` and ``Z'W[X, y]`` of each grouping factor, and blocks between the factors."""
     sums = [
         level_sums(terms, w, Xy_columns, terms[0].codes, terms[0].n_codes) for terms in by_group
@@ -109,9 +106,19 @@ def _sums_by_code(
     return sums, blocks
 
 
+def _in_effects(
+    related: RelatedLevels, by_code: tuple[list[tuple[Matrix, Matrix]], BlocksOfPairs]
+) -> tuple[BlockMatrix, tuple[Matrix, ...], tuple[Matrix | None, ...]]:
+    """``Z'WZ`` and ``Z'W[X, y]`` of the effects v that stand for those of related levels; B."""
+    sums, blocks, level_bases = related.in_bases(*by_code)
+    within = {f: s.within for f, s in enumerate(sums) if s.within is not None}
+    ZtZ = block_matrix([of_factor.ZtZ for of_factor in sums], blocks, within)
+    return ZtZ, tuple(of_factor.ZtXy for of_factor in sums), level_bases
+
+
 def block_matrix(
     diagonal: list[Matrix],
-    blocks: dict[tuple[int, int], tuple[LevelPairs, Matrix]],
+    blocks: BlocksOfPairs,
     within: dict[int, tuple[LevelPairs, Matrix]] | None = None,
 ) -> BlockMatrix:
     """``Z'WZ`` of its blocks; ``within`` are those between levels of one factor."""
@@ -164,7 +171,8 @@ def _check_even_weights(weights: Vector | None) -> None:
 def _inverse(A: Matrix) -> Matrix:
     """Inverse of a positive definite matrix; of another one its pseudoinverse."""
     root, info = dpotrf(A, lower=1, clean=1)
-    if not len(A) or info or root.diagonal().min() < 1e-4 * root.diagonal().max():
+    pivots = root.diagonal().tolist()
+    if not len(A) or info or min(pivots) < 1e-4 * max(pivots):
         return np.asarray(np.linalg.pinv(A), dtype=np.float64)
     half = dtrtri(root, lower=1)[0]
     return np.asarray(half.T @ half)
@@ -181,8 +189,7 @@ def check_identified(spec: ModelSpec, crossprod: CrossProducts, weights: Vector 
         total = crossprod.ZtZ.diagonal[position.group][part, part].sum(axis=2)
         k = len(ZtX)
         left = total - ZtX.reshape(k, -1) @ (inverse @ ZtX).reshape(k, -1).T
-        to_own = crossprod.bases[t].inverse
-        total, left = (((A @ to_own) * to_own).sum(axis=0) for A in (total, left))
+        total, left = (crossprod.bases[t].own_squares(A) for A in (total, left))
         for j, name in enumerate(random_term.effect_names):
             if left[j] < 1e-10 * total[j]:
                 _check_even_weights(weights)
@@ -254,12 +261,17 @@ def parametrization_of(spec: ModelSpec) -> Parametrization:
 def parametrization_of_terms(terms: Sequence[RandomTermSpec]) -> Parametrization:
     """The same of some random terms."""
     structures = tuple(term.formula_term.structure for term in terms)
+    widths = tuple(len(term.effect_names) for term in terms)
     found = tuple(None if t.positions is None else t.positions.coordinates for t in terms)
-    return Parametrization(
-        structures,
-        tuple(len(term.effect_names) for term in terms),
-        found if any(points is not None for points in found) else (),
-    )
+    if all(points is None for points in found):
+        return _without_positions(structures, widths)
+    return Parametrization(structures, widths, found)
+
+
+@lru_cache(maxsize=256)
+def _without_positions(structures: tuple[str, ...], widths: tuple[int, ...]) -> Parametrization:
+    """Parametrization that no data is part of: models share it, and what is computed from it."""
+    return Parametrization(structures, widths)
 
 
 def centred_columns(rows: ModelRows) -> tuple[list[Vector], Vector, Matrix | None]:
@@ -313,7 +325,8 @@ def _shifted(coef: Vector, qr_R: Matrix | None, shift: float) -> Vector:
     if qr_R is not None:
         coef = np.asarray(linalg.solve_triangular(qr_R, coef))
     if shift != 0.0:
-        coef = np.append(coef[0] + shift, coef[1:])
+        coef = coef.copy()
+        coef[0] += shift
     return coef
 
 

@@ -133,6 +133,12 @@ class ColumnBasis:
             return factor if self.is_identity else np.asarray(factor * self._scale[:, None])
         return np.asarray(self.inverse @ factor)
 
+    def own_squares(self, products: Matrix) -> Vector:
+        """Sums of squares of M's columns, (k,), from the cross-products of the basis's."""
+        if self.is_identity:
+            return products.diagonal()
+        return np.asarray(((products @ self.inverse) * self.inverse).sum(axis=0))
+
     def effects(self, own: Matrix) -> Matrix:
         """Effects ``T b~`` of M's columns, (k, levels), from those of the basis."""
         return own if self.is_identity else self.T @ own
@@ -152,6 +158,10 @@ def _with_signs(lower: Matrix) -> Matrix:
     return np.asarray(lower * np.where(lower.diagonal() < 0.0, -1.0, 1.0))
 
 
+# That of an intercept alone, in rows without weights.
+_INTERCEPT = ColumnBasis.scaling(np.ones(1))
+
+
 def well_conditioned(M: Matrix, w: Vector | None) -> ColumnBasis | None:
     """Basis of columns of weighted unit mean square, uncorrelated; None of dependent columns."""
     n, k = M.shape
@@ -163,7 +173,7 @@ def well_conditioned(M: Matrix, w: Vector | None) -> ColumnBasis | None:
     weighted = centred if w is None else np.sqrt(w)[:, None] * centred
     products = weighted.T @ weighted
     lengths = np.sqrt(products.diagonal())
-    if not lengths.min(initial=1.0) > 0.0 or not np.isfinite(lengths).all():
+    if not all(0.0 < length < np.inf for length in lengths.tolist()):
         return None
     products = products / (lengths[:, None] * lengths)
     if eigenvalues(products)[0] > _WELL_CONDITIONED:
@@ -171,7 +181,7 @@ def well_conditioned(M: Matrix, w: Vector | None) -> ColumnBasis | None:
     else:
         R = np.asarray(np.linalg.qr(weighted / lengths, mode="r"))
         R = R * np.where(np.diag(R) < 0.0, -1.0, 1.0)[:, None]
-    if R.diagonal().min(initial=1.0) < _INDEPENDENT:
+    if min(R.diagonal().tolist(), default=1.0) < _INDEPENDENT:
         return None
     return ColumnBasis(means, R * (lengths / np.sqrt(n)))
 
@@ -187,6 +197,9 @@ def bases_of_terms(
     """The same of some random terms."""
     bases = []
     for term, (structure, _) in zip(terms, parametrization.terms, strict=True):
+        if weights is None and term.is_intercept:
+            bases.append(_INTERCEPT)
+            continue
         basis = None
         if structure.invariance == "linear" and term.model_matrix.shape[1] > 1:
             basis = well_conditioned(term.model_matrix, weights)

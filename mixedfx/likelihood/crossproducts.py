@@ -146,7 +146,7 @@ class CrossProducts:
         rms = []
         for s, basis in zip(self.term_positions, self.bases, strict=True):
             products = self.ZtZ.diagonal[s.group][s.columns, s.columns].sum(axis=2) / self.n
-            squares = ((products @ basis.inverse) * basis.inverse).sum(axis=0)
+            squares = basis.own_squares(products)
             # Weights of a density that is not log-concave may have a negative sum.
             rms.append(np.sqrt(np.abs(squares)))
         return tuple(rms)

@@ -117,8 +117,15 @@ class RelatedLevels:
         """Whether all levels are independent, and each row has one of them."""
         return all(known is None for known in (*self.relationships, *self.memberships))
 
+    @property
+    def no_bases(self) -> tuple[Matrix | None, ...]:
+        """Bases of levels that stand for themselves."""
+        return (None,) * len(self.groups)
+
     def precision_solver(self, pattern: BlockPattern) -> PrecisionSolver | None:
         """Solver with the sparse inverses of large pedigrees, where these pay."""
+        if self.is_plain:
+            return None
         plain = [
             known is None and memberships is None
             for known, memberships in zip(self.relationships, self.memberships, strict=True)
@@ -207,13 +214,6 @@ def _check_dense_block(K: int, L: int, group: str) -> None:
 def _eigen(matrix: Matrix) -> tuple[Vector, Matrix]:
     values, vectors = linalg.eigh(matrix, overwrite_a=True, check_finite=False, driver="evd")
     return values, vectors
-
-
-def in_levels(
-    sums: Sequence[tuple[Array, Array]], blocks: BlocksOfPairs
-) -> tuple[list[LevelSums], BlocksOfPairs, tuple[Matrix | None, ...]]:
-    """Sums as they are, of the levels."""
-    return [LevelSums(*own) for own in sums], blocks, (None,) * len(sums)
 
 
 def sums_in_basis(P: Matrix, ZtZ: Array, ZtXy: Array) -> LevelSums:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -50,7 +52,7 @@ def term_columns(random_terms: list[RandomTermRows]) -> list[Vector | None]:
 
 def is_constant(column: Vector) -> bool:
     """Whether all values are one; in no rows they are."""
-    return bool((column[:1] == 1.0).all() and (column == 1.0).all())
+    return len(column) == 0 or (column[0] == 1.0 and bool((column == 1.0).all()))
 
 
 def multiply(a: Vector | None, b: Vector | None) -> Vector | None:
@@ -73,18 +75,22 @@ def level_sums(
         return _wide_level_sums(random_terms, w, Xy_columns, codes, L)
     distinct = list(z)  # a column that occurs twice is multiplied once
     indices = [_index_among(distinct, column) for column in Xy_columns]
-    sums: dict[tuple[int, int], Vector] = {}
+    sums: dict[tuple[int, int], npt.NDArray[Any]] = {}
 
-    def total(i: int, j: int) -> Vector:
+    def total(i: int, j: int) -> npt.NDArray[Any]:
         key = (min(i, j), max(i, j))
         if key not in sums:
             product = multiply(multiply(distinct[i], distinct[j]), w)
-            sums[key] = np.bincount(codes, product, L).astype(float)
+            sums[key] = np.bincount(codes, product, L)
         return sums[key]
 
     K = len(z)
-    ZtZ = np.array([[total(a, b) for b in range(K)] for a in range(K)])
-    ZtXy = np.array([[total(a, c) for c in indices] for a in range(K)])
+    ZtZ, ZtXy = np.empty((K, K, L)), np.empty((K, len(indices), L))
+    for a in range(K):
+        for b in range(a + 1):
+            ZtZ[a, b] = ZtZ[b, a] = total(a, b)
+        for c, index in enumerate(indices):
+            ZtXy[a, c] = total(a, index)
     return ZtZ, ZtXy
 
 
@@ -114,7 +120,7 @@ def _index_among(distinct: list[Vector | None], column: Vector) -> int:
         if known is None:
             if ones:
                 return i
-        elif known[0] == column[0] and np.array_equal(known, column):
+        elif known[0] == column[0] and bool((known == column).all()):
             return i
     distinct.append(column)
     return len(distinct) - 1
@@ -129,12 +135,15 @@ def off_diagonal_block(
     za, zb = term_columns(first), term_columns(second)
     if shape[0] * shape[1] <= _FEW_PAIRS:
         pair = rows * shape[1] + cols
-        present = np.flatnonzero(np.bincount(pair, minlength=shape[0] * shape[1]))
-        products = [multiply(multiply(a, b), w) for a in za for b in zb]
-        sums = np.array([np.bincount(pair, product)[present] for product in products])
+        counts = np.bincount(pair, minlength=shape[0] * shape[1])
+        present = np.flatnonzero(counts)
+        sums = np.empty((len(za), len(zb), len(present)))
+        for (i, a), (j, b) in itertools.product(enumerate(za), enumerate(zb)):
+            product = multiply(multiply(a, b), w)
+            sums[i, j] = (counts if product is None else np.bincount(pair, product))[present]
         of_rows, of_cols = np.divmod(present, shape[1])
-        of_pairs = LevelPairs(of_rows.astype(np.int64), of_cols.astype(np.int64))
-        return of_pairs, sums.astype(float).reshape(len(za), len(zb), -1)
+        of_pairs = LevelPairs(*(p.astype(np.int64, copy=False) for p in (of_rows, of_cols)))
+        return of_pairs, sums
     values, pattern = [], None
     for a in za:
         for b in zb:

@@ -14,6 +14,7 @@ from mixedfx._other_programs import FIT_ARGUMENTS, explains_arguments
 from mixedfx.design.columns import formula_environment
 from mixedfx.design.inspection.reading import ReadRows
 from mixedfx.design.source import as_frame
+from mixedfx.design.table import Table
 from mixedfx.families.gaussian import NORMAL
 from mixedfx.families.registry import resolve_family
 from mixedfx.formula.expansion import of_columns
@@ -113,7 +114,7 @@ def check_design(
     with memory_errors_named(), np.errstate(all="ignore"):
         chosen = NORMAL if family is None else resolve_family(family, None)
         frame, parsed, observed = _read(formula, data, residual_sd, connection)
-        env = formula_environment(env, [parsed], frame)
+        env = formula_environment(env, [parsed], Table(frame).identifiers)
         rows = ReadRows.of(parsed, frame, env, chosen)
         planned = PlannedDesign(rows, frame, chosen, residual_sd, relmat, observed)
         return planned.check(icc)

@@ -19,6 +19,7 @@ from mixedfx.design.columns import as_patsy_column, used_columns
 from mixedfx.design.evaluation import build_matrices, group_values, learn_design_infos
 from mixedfx.design.levels import combine, factorize
 from mixedfx.design.membership import find_memberships
+from mixedfx.design.table import Table
 from mixedfx.design.used_rows import used_rows
 from mixedfx.errors import DataError, EmptyDataError
 from mixedfx.families.family import Family
@@ -91,9 +92,10 @@ class ReadRows:
     @staticmethod
     def of(formula: Formula, frame: pd.DataFrame, env: EvalEnvironment, family: Family) -> ReadRows:
         """Read the rows; a missing column is an error."""
-        columns = used_columns(formula, frame, env)
+        table = Table(frame)
+        columns = used_columns(formula, table, env)
         try:
-            used = used_rows(formula, {}, frame, dict.fromkeys(_ROW_VECTORS), env, family)
+            used = used_rows(formula, {}, table, dict.fromkeys(_ROW_VECTORS), env, family)
             n = len(used.index)
             return ReadRows(formula, used.evaluated, env, n, used.n_dropped, [])
         except EmptyDataError:

@@ -45,6 +45,7 @@ from mixedfx.design.stream.sampling import (
 )
 from mixedfx.design.stream.strata import Strata
 from mixedfx.design.stream.transforms import learn_transforms
+from mixedfx.design.table import Table
 from mixedfx.errors import DataError, EmptyDataError
 from mixedfx.formula.expansion import terms_of
 from mixedfx.formula.positions import ALL_ROWS
@@ -301,7 +302,7 @@ def _with_levels(
     found = complete_rows(request, rows, {})
     columns = {
         name: as_patsy_column(name, column.iloc[found.positions])
-        for name, column in used_columns(formula, rows, request.env).items()
+        for name, column in used_columns(formula, Table(rows), request.env).items()
     }
     return replace(
         spec,

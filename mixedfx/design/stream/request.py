@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 from patsy import EvalEnvironment
 
-from mixedfx._names import decode
+from mixedfx._names import decode, encode
 from mixedfx.design.categories import Categories, with_categories
 from mixedfx.design.columns import (
     as_patsy_column,
@@ -24,6 +24,7 @@ from mixedfx.design.columns import (
 from mixedfx.design.completeness import evaluated_values, is_missing, missing_values
 from mixedfx.design.row_dependence import NewVariables
 from mixedfx.design.source import column_named, row_vector
+from mixedfx.design.table import Table
 from mixedfx.design.term_values import evaluate_terms
 from mixedfx.errors import ArgumentError, MissingColumnError, did_you_mean
 from mixedfx.families.family import Family
@@ -53,10 +54,11 @@ class ColumnRequest:
 
     def columns(self, frame: pd.DataFrame) -> dict[str, pd.Series]:
         """Columns that the formulas read."""
-        own = used_columns(self.formula, frame, self.env)
+        table = Table(frame)
+        own = used_columns(self.formula, table, self.env)
         if self.dispersion is None:
             return own
-        return used_columns(self.dispersion, frame, self.env, part="dispersion") | own
+        return used_columns(self.dispersion, table, self.env, part="dispersion") | own
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def request_columns(
     formula = of_columns(formula, list(columns))
     dispersion = None if dispersion is None else resolve_dotted(dispersion, columns)
     empty = pd.DataFrame(columns=list(columns), dtype=object)
-    env = formula_environment(env, [formula, dispersion], empty)
+    env = formula_environment(env, [formula, dispersion], map(encode, columns))
     given = {name: value for name, value in arguments.items() if value is not None}
     found = {name: _argument_column(name, value, columns) for name, value in given.items()}
     request = ColumnRequest(formula, env, (), found, dispersion, family)

@@ -36,8 +36,8 @@ _STREAMED = "this fit read them in chunks, of which it keeps sums by stratum."
 def has_strata(dispersion: Formula, columns: Sequence[str], env: EvalEnvironment) -> bool:
     """Whether a row's residual variance is a function of its own values, by the text alone."""
     formula = resolve_dotted(dispersion, columns)
-    env = formula_environment(env, [formula], pd.DataFrame(columns=list(columns), dtype=object))
     variables, codes = {encode(c): c for c in columns}, factor_codes(formula)
+    env = formula_environment(env, [formula], variables)
     return (
         not formula.random
         and any(name in variables for _, names in codes for name in names)
