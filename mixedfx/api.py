@@ -16,12 +16,12 @@ import pandas as pd
 from patsy import EvalEnvironment
 
 from mixedfx._other_programs import FIT_ARGUMENTS, check_options, explains_arguments
-from mixedfx._warnings import warn_caller
 from mixedfx.design.build import build
 from mixedfx.design.residual import ResidualRequest
 from mixedfx.errors import ArgumentError, TooManyStrata, brief, check_choice, check_flag
 from mixedfx.estimation import dispatch
 from mixedfx.estimation.fitted_model import FittedModel
+from mixedfx.estimation.notes import warn_of
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.fit import fit_design
 from mixedfx.formula.parser import parse, parse_dispersion
@@ -200,9 +200,7 @@ def lmer(
 
 def warned_results(fit: FittedModel) -> Results:
     """Results of a fit, after the warnings of its notes at the caller's line."""
-    for note in fit.notes:
-        if note.warning is not None:
-            warn_caller(note.text, note.warning)
+    warn_of(fit.notes)
     return Results(fit)
 
 

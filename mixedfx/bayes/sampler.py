@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mixedfx._arrays import set_readonly
+from mixedfx._progress import DELAY
 from mixedfx.bayes.log_posterior import LogPosterior
 from mixedfx.bayes.mode import maximize_posterior, objective_hessian, starting_values
 from mixedfx.bayes.pareto import pareto_k
@@ -225,7 +226,8 @@ def _ensemble_chains(
     # Not DESnookerMove: in emcee 3.1 its draws have too small a variance.
     moves = [(emcee.moves.DEMove(), 0.7), (emcee.moves.StretchMove(), 0.3)]
     z, log_density, acceptance = [], [], []
-    for rng in tqdm(streams, desc="ensembles", unit="chain", disable=not progress):
+    bar = tqdm(streams, desc="ensembles", unit="chain", delay=DELAY, disable=not progress)
+    for rng in bar:
         sampler = emcee.EnsembleSampler(
             walkers, target.size, target.log_densities, moves=moves, vectorize=True
         )

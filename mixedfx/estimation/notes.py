@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mixedfx._warnings import warn_caller
 from mixedfx.design import cells as design_cells
 from mixedfx.design.build import Design
 from mixedfx.errors import (
@@ -28,6 +30,13 @@ class Note:
 
     text: str
     warning: type[MixedfxWarning] | None = None  # category it is warned with; None: kept only
+
+
+def warn_of(notes: Iterable[Note]) -> None:
+    """Warn of those that have a category, at the caller's line."""
+    for note in notes:
+        if note.warning is not None:
+            warn_caller(note.text, note.warning)
 
 
 def notes_on_fit(

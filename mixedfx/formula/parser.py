@@ -13,7 +13,7 @@ import ast
 from functools import lru_cache
 from typing import Any, NoReturn
 
-from mixedfx.errors import FormulaError
+from mixedfx.errors import FormulaError, brief
 from mixedfx.formula.checks import check_no_bar, check_offset, check_python, offset_code
 from mixedfx.formula.expansion import expand, fixed_text, terms_text
 from mixedfx.formula.membership import check_memberships
@@ -124,7 +124,8 @@ def check_is_text(text: object) -> None:
     """Refuse what is no string."""
     if not isinstance(text, str):
         kind = type(text).__name__
-        raise FormulaError(f"a formula is a string, not {kind}.", repr(text), 0, 1)
+        advice = "The formula comes first, then the data." if hasattr(text, "columns") else ""
+        raise FormulaError(f"a formula is a string, not {kind}.", brief(text), 0, 1, advice)
 
 
 @lru_cache(maxsize=256)

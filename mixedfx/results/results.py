@@ -9,14 +9,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+import pandas as pd
+
 from mixedfx._deprecation import renamed_attribute
 from mixedfx._other_programs import METHOD_ARGUMENTS, explains_arguments, missing_attribute
-from mixedfx.errors import ArgumentError, brief
-from mixedfx.estimation.dispatch import EngineName
+from mixedfx.errors import ArgumentError, brief, check_choice, check_flag
+from mixedfx.estimation.dispatch import ENGINES, EngineName
 from mixedfx.estimation.fitted_model import FittedModel
+from mixedfx.estimation.notes import warn_of
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.formatting import Summary
+from mixedfx.formula.terms import Formula
+from mixedfx.formula.updating import update_formula
 from mixedfx.inference.denominator_df import DfMethod, resolve_df_method
+from mixedfx.rebuilding import updated
 from mixedfx.refit import refit
 from mixedfx.results import plot_accessor
 from mixedfx.results.broom import BroomMixin
@@ -166,10 +172,79 @@ class Results(
         >>> round(again.sigma / fit.sigma, 6)
         2.0
         """
-        if control is not None and not isinstance(control, Control):
-            raise ArgumentError(f"control={brief(control)} must be a mixedfx.Control.")
-        again = refit(self.model, y, engine=engine, reml=self.reml, control=control or Control())
+        again = refit(self.model, y, engine=engine, reml=self.reml, control=_control(control))
         return type(self)(again)
+
+    @explains_arguments(METHOD_ARGUMENTS)
+    def update(
+        self,
+        formula: str | Formula,
+        *,
+        data: pd.DataFrame | None = None,
+        reml: bool | None = None,
+        engine: EngineName = "auto",
+        control: Control | None = None,
+    ) -> Self:
+        """
+        Fit a changed formula to the rows of this fit, as R's ``update``.
+
+        Weights, residual model, family and relationships are those of this fit.
+
+        Parameters
+        ----------
+        formula : str or Formula
+            The change: ``.`` is what stood on that side. ``"~ . + age"`` adds a term,
+            ``"~ . - (Days | Subject) + (1 | Subject)"`` exchanges random terms, ``"log(.) ~ ."``
+            changes the response. Without a dot on the right it is a formula of its own.
+        data : DataFrame, optional
+            Where further columns are, in rows with the labels of those that this fit used.
+        reml : bool, optional
+            REML or maximum likelihood; by default as this fit.
+        engine : {"auto", "statsmodels", "profiled", "em", "iterative"}
+            Engine that finds the optimum.
+        control : Control, optional
+            Tolerance and limit of the optimiser.
+
+        Returns
+        -------
+        Results
+            Rows without a value of a new term are left out, with a note.
+
+        Raises
+        ------
+        FormulaError
+            If the change is no formula, or takes away a random term that there is not.
+        MissingColumnError
+            If a new column is neither in the fit nor in ``data``.
+
+        See Also
+        --------
+        mixedfx.Results.refit : The same formula, another response.
+        mixedfx.Results.drop1, mixedfx.Results.step : Terms left out one by one.
+
+        Examples
+        --------
+        >>> import mixedfx as mfx
+        >>> fit = mfx.lmer("Reaction ~ Days + (Days | Subject)", mfx.datasets.load("sleepstudy"))
+        >>> curved = fit.update("~ . + I(Days**2)", reml=False)
+        >>> str(curved.formula)
+        'Reaction ~ Days + I(Days ** 2) + (Days | Subject)'
+        >>> str(fit.update("log(.) ~ . - (Days | Subject) + (1 | Subject)").formula)
+        'log(Reaction) ~ Days + (1 | Subject)'
+        """
+        if reml is not None:
+            check_flag("reml", reml, ": REML or maximum likelihood")
+        check_choice("engine", engine, ENGINES)
+        changed = updated(
+            self.model,
+            update_formula(self.formula, formula),
+            data,
+            reml=self.reml if reml is None else reml,
+            engine=engine,
+            control=_control(control),
+        )
+        warn_of(changed.notes)
+        return type(self)(changed)
 
     def __getattr__(self, name: str) -> Any:
         """Explain names that a fit does not have; names that it has are found without this."""
@@ -200,3 +275,10 @@ class Results(
 
     def _repr_html_(self) -> str:
         return self.summary()._repr_html_()
+
+
+def _control(control: Control | None) -> Control:
+    """The argument of that name, or its default."""
+    if control is not None and not isinstance(control, Control):
+        raise ArgumentError(f"control={brief(control)} must be a mixedfx.Control.")
+    return control or Control()

@@ -15,13 +15,11 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
+from mixedfx._progress import DELAY
 from mixedfx.errors import SizeError
 from mixedfx.linalg.available_memory import size_text
 
 Array = npt.NDArray[Any]
-
-# Seconds until a bar is shown.
-_DELAY = 2.0
 
 
 class _Place(NamedTuple):
@@ -104,7 +102,7 @@ class ArrayBlocks:
         from tqdm.auto import tqdm
 
         if self._bar is None:
-            self._bar = tqdm(desc="fit", unit=" readings", delay=_DELAY, leave=False)
+            self._bar = tqdm(desc="fit", unit=" readings", delay=DELAY, leave=False)
         self._bar.update(1)
         self.passes += 1
         for i in range(len(self)):

@@ -9,11 +9,12 @@ from typing import Any
 
 import pandas as pd
 
+from mixedfx._progress import DELAY
 from mixedfx.errors import EmptyDataError
 from mixedfx.sources.source import DataSource
 
-# Seconds until a bar is shown, and between looks at whether the reader is still wanted.
-_DELAY, _WAIT = 2.0, 0.1
+# Seconds between looks at whether the reader is still wanted.
+_WAIT = 0.1
 
 
 def read_chunks(source: DataSource, names: Sequence[str], title: str) -> Iterator[pd.DataFrame]:
@@ -21,7 +22,7 @@ def read_chunks(source: DataSource, names: Sequence[str], title: str) -> Iterato
     from tqdm.auto import tqdm
 
     n_rows = 0
-    with tqdm(desc=title, unit=" rows", unit_scale=True, delay=_DELAY, leave=False) as bar:
+    with tqdm(desc=title, unit=" rows", unit_scale=True, delay=DELAY, leave=False) as bar:
         for frame in numbered(_ahead(lambda: source.chunks(names))):
             n_rows += len(frame)
             yield frame

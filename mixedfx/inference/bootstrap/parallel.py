@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from mixedfx._progress import DELAY
 from mixedfx._workers import Workers
 from mixedfx.inference.bootstrap.refit import Draw, Failure, RefitModel, refit_draw
 
@@ -64,5 +65,5 @@ def progress_bar(n: int, progress: bool) -> Iterator[Callable[[int], object]]:
         return
     from tqdm.auto import tqdm
 
-    with tqdm(total=n, desc="bootstrap", unit="draw") as bar:
+    with tqdm(total=n, desc="bootstrap", unit="draw", delay=DELAY) as bar:
         yield bar.update

@@ -12,12 +12,13 @@ from mixedfx.errors import ConvergenceWarning
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference.checks.checks import Checks, p_relation
 from mixedfx.inference.checks.code import call
+from mixedfx.inference.doctor.called_fits import FAILURES, fit_of_call
 from mixedfx.inference.doctor.diagnosis import Weakness
-from mixedfx.inference.doctor.rebuilding import FAILURES, fit_of_call, refitted
 from mixedfx.inference.doctor.refits import Clock, Refit
 from mixedfx.inference.doctor.structure import Compared
 from mixedfx.inference.information_criteria import aic
 from mixedfx.inference.variance_explained import vif
+from mixedfx.rebuilding import refitted
 
 # A deviance lower by more than this is another optimum.
 _BETTER = 1e-2

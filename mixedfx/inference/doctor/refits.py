@@ -28,9 +28,10 @@ from mixedfx.formula.positions import has_positions
 from mixedfx.formula.response import response_code
 from mixedfx.formula.terms import Formula
 from mixedfx.inference.denominator_df import denominator_df, resolve_df_method
-from mixedfx.inference.doctor.rebuilding import FAILURES, rebuilt, refitted
+from mixedfx.inference.doctor.called_fits import FAILURES
 from mixedfx.inference.wald import t_tests
 from mixedfx.linalg.random_streams import spawn_generators
+from mixedfx.rebuilding import rebuilt, refitted
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]

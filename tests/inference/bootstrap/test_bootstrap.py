@@ -24,6 +24,7 @@ from mixedfx._workers import Workers
 from mixedfx.errors import ArgumentError, MixedfxWarning, SearchError
 from mixedfx.estimation.profiled import Profiled
 from mixedfx.inference.bootstrap import bootstrap as module
+from mixedfx.inference.bootstrap import parallel
 from mixedfx.inference.bootstrap.bootstrap import Bootstrap, Failure, bootstrap
 from mixedfx.inference.simulation import simulate
 
@@ -487,9 +488,15 @@ def test_a_notebook_shows_the_table(known):
 # ---------------------------------------------------------------- what the user waits for
 
 
-def test_a_bar_counts_the_draws(dyestuff, capsys):
+def test_a_bar_counts_the_draws(dyestuff, capsys, monkeypatch):
+    monkeypatch.setattr(parallel, "DELAY", 0.0)
     quiet(dyestuff, 5, progress=True)
     assert "5/5" in capsys.readouterr().err
+
+
+def test_what_takes_a_moment_has_no_bar(dyestuff, capsys):
+    quiet(dyestuff, 5, progress=True)
+    assert capsys.readouterr().err == ""
 
 
 def test_without_progress_nothing_is_printed(dyestuff, capsys):

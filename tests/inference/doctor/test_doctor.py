@@ -10,8 +10,8 @@ import pytest
 import mixedfx as mfx
 from mixedfx import errors
 from mixedfx.inference.doctor.advice import _tried
+from mixedfx.inference.doctor.called_fits import fit_of_call
 from mixedfx.inference.doctor.levels import influence_of_levels
-from mixedfx.inference.doctor.rebuilding import fit_of_call
 from mixedfx.inference.doctor.refits import Clock, without_levels
 
 

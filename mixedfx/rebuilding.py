@@ -1,0 +1,113 @@
+"""Fits of the rows of a fit with another formula or other arguments, without its data frame.
+
+Weights, offset, relationships, residual model and family are those of the fit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mixedfx.design.build import Design, build
+from mixedfx.errors import ArgumentError, DataError, MissingColumnError, brief
+from mixedfx.estimation.fitted_model import FittedModel
+from mixedfx.estimation.optimizer_result import Control
+from mixedfx.fit import fit_design
+from mixedfx.formula.terms import Formula
+
+
+def rebuilt(fit: FittedModel, formula: Formula, frame: pd.DataFrame | None = None) -> Design:
+    """
+    Design of another formula on the rows of a fit, with its residual model and family.
+
+    ``frame`` has a row for each of the fit; where one lacks a value of the formula it is left out.
+    """
+    original = fit.original_design
+    frame = fit.rows.model_frame if frame is None else frame
+    design = built(fit, formula, frame.set_axis(np.arange(len(frame))), {"family": fit.spec.family})
+    kept = np.zeros(len(frame), dtype=bool)
+    kept[design.rows.index] = True
+    spec, rows = original.spec.residual, original.rows.residual
+    if not kept.all():
+        spec, rows = rows.subset(spec, kept)
+    return Design(
+        replace(design.spec, residual=spec, formula=formula),
+        replace(design.rows, residual=rows, index=frame.index[kept]),
+    )
+
+
+def updated(
+    fit: FittedModel,
+    formula: Formula,
+    data: pd.DataFrame | None,
+    *,
+    reml: bool,
+    engine: str,
+    control: Control,
+) -> FittedModel:
+    """Fit another formula to the rows of a fit, further columns from ``data``."""
+    if fit.priors.specified:
+        raise ArgumentError(
+            "update() does not know which priors the parameters of another formula have: call "
+            "the function that made the fit anew, with priors=."
+        )
+    if reml and not fit.spec.residual.linear:
+        raise ArgumentError("reml=True: a generalised model is fitted by maximum likelihood.")
+    own = fit.rows.model_frame
+    frame = own if data is None else _with_columns(own, data)
+    try:
+        design = rebuilt(fit, formula, frame)
+    except MissingColumnError as error:
+        if data is not None:
+            raise
+        raise MissingColumnError(
+            f"{error} A fit keeps the columns of its own formula: give data= with the others."
+        ) from None
+    return fit_design(design, engine=engine, reml=reml, control=control)
+
+
+def _with_columns(own: pd.DataFrame, data: pd.DataFrame) -> pd.DataFrame:
+    """Columns of a fit's rows, and those of the data's rows with the same labels."""
+    if not isinstance(data, pd.DataFrame):
+        raise ArgumentError(f"data={brief(data)} must be a DataFrame with the rows of the fit.")
+    if not data.index.is_unique or not own.index.isin(data.index).all():
+        raise DataError(
+            "the index of data does not hold each row that the fit used, once: an update is of the "
+            "same rows. For other rows call lmer() or glmer() anew."
+        )
+    more = [column for column in data.columns if column not in own.columns]
+    return own.join(data.loc[own.index, more]) if more else own
+
+
+def refitted(
+    fit: FittedModel,
+    design: Design,
+    *,
+    reml: bool | None = None,
+    engine: str = "profiled",
+    start: Any = None,
+) -> FittedModel:
+    """Fit of a design by the criterion of a fit."""
+    reml = fit.reml if reml is None else reml
+    return fit_design(design, engine=engine, reml=reml, control=Control(), start=start)
+
+
+def built(
+    fit: FittedModel, formula: Formula, frame: pd.DataFrame, arguments: dict[str, Any]
+) -> Design:
+    """Build a design with the weights, offset and relationships of a fit."""
+    original = fit.original_design
+    spec, weights = original.spec, fit.prior_weights
+    if weights is not None and spec.fixed_sigma is not None and spec.residual.linear:
+        arguments["residual_sd"] = weights**-0.5
+    elif spec.response.n_parts == 1:
+        arguments["weights"] = weights
+    relmat = {g: known for g, known in spec.relationships.items() if g in formula.groups}
+    plain = replace(formula, offset="")  # the rows have the sum of all offsets
+    design = build(
+        plain, frame, env=spec.env, relmat=relmat or None, offset=original.rows.offset, **arguments
+    )
+    return replace(design, spec=replace(design.spec, formula=formula))
