@@ -18,7 +18,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from mixedfx.families.derivatives import Array, ParamCurvature
+from mixedfx.families.derivatives import (
+    AllDerivatives,
+    Array,
+    ParamDerivatives,
+    RowDerivatives,
+)
 from mixedfx.families.log_intervals import EndCurvature
 
 Matrix = npt.NDArray[np.float64]
@@ -35,13 +40,21 @@ class ThresholdCurvature:
     logarithms: npt.NDArray[np.bool_]  # (r,) coordinates that are logarithms of distances
     ends: EndCurvature
 
-    def of_rows(self) -> ParamCurvature:
-        """The derivatives."""
-        high, low = self.ends.high, self.ends.low
-        by_high = self.by_ends.take(self.category, axis=1)
-        by_low = self.by_ends.take(self.category - 1, axis=1)
-        slope = self.weights * (by_high * high[3] + by_low * low[3])
-        return ParamCurvature(-self.weights * self.ends.fourth, slope, self._by_two)
+    def of_rows(self) -> AllDerivatives:
+        """The derivatives: a shift is minus the predictor, and w minus a second derivative."""
+        ends, w = self.ends, self.weights
+        by_high = w * self.by_ends.take(self.category, axis=1)
+        by_low = w * self.by_ends.take(self.category - 1, axis=1)
+        moved = list(zip(ends.high, ends.low, strict=True))
+        value, first, weight, slope = (by_high * a + by_low * b for a, b in moved)
+        by_shift, twice, thrice = (w * (a + b) for a, b in moved[:3])
+        return AllDerivatives(
+            RowDerivatives(w * ends.value, -by_shift, -twice, thrice),
+            ParamDerivatives(value, -first, -weight),
+            -w * (ends.high[3] + ends.low[3]),
+            slope,
+            self._by_two,
+        )
 
     def _by_two(self, a: Array | float, b: Array | float, c: Array | float) -> Matrix:
         """Sums of derivatives by two coordinates: g and w are minus derivatives by the shift."""

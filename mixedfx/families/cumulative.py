@@ -23,8 +23,8 @@ from mixedfx.families.category_curvature import ThresholdCurvature
 from mixedfx.families.category_intervals import Intervals, intervals_between
 from mixedfx.families.cumulative_links import CumulativeLink
 from mixedfx.families.derivatives import (
+    AllDerivatives,
     Array,
-    ParamCurvature,
     ParamDerivatives,
     RowDerivatives,
     RowEnds,
@@ -161,9 +161,10 @@ class Cumulative(Family):
         )
         return ParamDerivatives(value, -first, -second)
 
-    def param_curvature(
+    @np.errstate(all="ignore")
+    def all_derivatives(
         self, y: Array, w: Array | None, eta: Array, params: Vector
-    ) -> ParamCurvature | None:
+    ) -> AllDerivatives | None:
         """Where the link has the derivatives of an interval by both of its ends."""
         k, between = y.astype(np.intp), self._between(params)
         ends = self._link.interval_curvature(*between.of_rows(k, eta))

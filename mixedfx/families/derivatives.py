@@ -51,12 +51,16 @@ class ParamDerivatives(NamedTuple):
     weight: Array
 
 
-class ParamCurvature(NamedTuple):
+class AllDerivatives(NamedTuple):
     """
-    Derivatives beyond those of ``RowDerivatives`` and ``ParamDerivatives``, in closed form.
+    Derivatives that Laplace's Hessian needs, in closed form.
 
     Attributes
     ----------
+    rows : RowDerivatives
+        To the third by eta.
+    by_params : ParamDerivatives
+        By the coordinates of the parameters.
     weight_curvature : ndarray of shape (n,)
         ``d2 weight / d eta2``.
     weight_slope : ndarray of shape (r, n)
@@ -67,6 +71,8 @@ class ParamCurvature(NamedTuple):
         (n,) each.
     """
 
+    rows: RowDerivatives
+    by_params: ParamDerivatives
     weight_curvature: Array
     weight_slope: Array
     by_two: Callable[[Array | float, Array | float, Array | float], Array]

@@ -65,7 +65,7 @@ class EndCurvature(NamedTuple):
     high_twice: tuple[Array, Array, Array]  # twice by the high end, and by the shift to the second
     low_twice: tuple[Array, Array, Array]
     high_low: Array
-    fourth: Array  # by the shift
+    value: Array
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ def curvature_of_logistic(
 
     F1 and F2 are its first two.
     """
-    _, first, second, d3 = log_cdf(np.array([high, -low]), third=True)
+    value, first, second, d3 = log_cdf(np.array([high, -low]), third=True)
     assert d3 is not None
     d4 = second * ((2.0 * first - 1.0) ** 2 + 2.0 * second)
     by_width = -width.slope * (1.0 + width.slope)
@@ -180,5 +180,5 @@ def curvature_of_logistic(
         (second[0] + by_width, d3[0], d4[0]),
         (second[1] + by_width, -d3[1], d4[1]),
         -by_width,
-        d4[0] + d4[1],
+        value[0] + value[1] + width.log_rest,
     )

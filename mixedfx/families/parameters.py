@@ -11,7 +11,7 @@ from typing import ClassVar, Literal, Self
 import numpy as np
 import numpy.typing as npt
 
-from mixedfx.families.derivatives import ParamCurvature
+from mixedfx.families.derivatives import AllDerivatives
 
 # A parameter below this is zero: alpha of counts that vary as Poisson's do.
 NEAR_ZERO = 1e-6
@@ -70,10 +70,10 @@ class FamilyParameters:
         """Derivatives of the parameters, a row each, by the coordinates, (r, r)."""
         return np.diag(self.natural(coordinates))
 
-    def param_curvature(
+    def all_derivatives(
         self, y: Array, w: Array | None, eta: Array, params: Vector
-    ) -> ParamCurvature | None:
-        """Further derivatives by the coordinates, of eta (n,); None: no closed form is written."""
+    ) -> AllDerivatives | None:
+        """Derivatives that Laplace's Hessian needs, of eta (n,); None: differences are taken."""
         return None
 
     def about(self, number: int) -> Self:

@@ -93,6 +93,10 @@ class Flexible(Thresholds):
         """The identity."""
         return np.eye(n)
 
+    def nearest(self, alpha: Vector) -> Vector:
+        """The thresholds themselves."""
+        return alpha
+
     def coordinates(self, params: Vector) -> Vector:
         """The anchor, and logarithms of distances."""
         c = np.empty(len(params))

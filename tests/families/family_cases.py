@@ -70,8 +70,8 @@ class Case:
         return np.tile([0.2, 1.0, 2.5, 9.0], 6)
 
     @property
-    def has_param_curvature(self):
-        return self.family.param_curvature(self.y, self.w, self.eta, self.params) is not None
+    def has_all_derivatives(self):
+        return self.family.all_derivatives(self.y, self.w, self.eta, self.params) is not None
 
     def __str__(self):
         weighted = ", weighted" if self.weighted else ""

@@ -138,17 +138,17 @@ def _without_effects(rows: GeneralizedRows, x: Vector) -> _WithoutEffects | None
     """Where the family has second derivatives by its parameters in closed form."""
     p = rows.p
     eta, params = rows.fixed_predictor(x[:p]), rows.family.natural(x[p:])
-    curvature = rows.param_curvature(eta, params)
-    if curvature is None:
+    known = rows.all_derivatives(eta, params)
+    if known is None:
         return None
-    at, by = rows.derivatives(eta, params), rows.by_params(eta, params)
+    (value, first, weight, _), by = known.rows, known.by_params
     information = np.empty((len(x), len(x)))
-    information[:p, :p] = rows.fixed_products(at.weight)
+    information[:p, :p] = rows.fixed_products(weight)
     information[:p, p:] = -rows.X.T @ by.first.T
     information[p:, :p] = information[:p, p:].T
-    information[p:, p:] = -curvature.by_two(1.0, 0.0, 0.0)
-    score = np.concatenate([rows.fixed_sums(at.first), by.value.sum(axis=1)])
-    return _WithoutEffects(float(at.value.sum()), score, information)
+    information[p:, p:] = -known.by_two(1.0, 0.0, 0.0)
+    score = np.concatenate([rows.fixed_sums(first), by.value.sum(axis=1)])
+    return _WithoutEffects(float(value.sum()), score, information)
 
 
 def _newton_of_all(rows: GeneralizedRows, coordinates: Vector) -> tuple[Vector, Vector] | None:

@@ -10,6 +10,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from mixedfx.families.derivatives import AllDerivatives
 from mixedfx.families.family import ParamDerivatives, RowDerivatives
 from mixedfx.likelihood.generalized.row_arrays import RowArrays
 from mixedfx.likelihood.generalized.rows_model import (
@@ -50,9 +51,15 @@ class EvaluatedRows(RowsAt):
         return function(self.with_third() if third else self)
 
     @cached_property
+    def all_derivatives(self) -> AllDerivatives | None:
+        """With those that Laplace's Hessian needs, where the family writes them."""
+        return self.rows.all_derivatives(self.eta, self.params) if len(self.params) else None
+
+    @cached_property
     def by_params(self) -> ParamDerivatives:
         """Derivatives by the coordinates of the family's parameters."""
-        return self.rows.by_params(self.eta, self.params)
+        known = self.all_derivatives
+        return self.rows.by_params(self.eta, self.params) if known is None else known.by_params
 
     @cached_property
     def eta(self) -> Vector:

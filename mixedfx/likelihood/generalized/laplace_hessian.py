@@ -61,7 +61,8 @@ class LaplaceCurvature:
 
     def modes_near(self, x: Vector) -> list[Matrix]:
         """Modes at a point near, along their tangents."""
-        return [self.u + np.tensordot(x - self.x, self.u_dot, 1).T]
+        moved = (x - self.x) @ self.u_dot.reshape(len(x), -1)
+        return [self.u + moved.reshape(self.u.T.shape).T]
 
 
 def laplace_curvature(

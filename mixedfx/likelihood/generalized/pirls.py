@@ -12,6 +12,7 @@ last digits: the search ends by the gradient ``Lambda'Z'g - u``, whose norm boun
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -142,7 +143,10 @@ def _least_eigenvalue(lam: Matrix, ZtWZ: Matrix) -> float:
 
 
 def _squares(u: Sequence[Matrix]) -> float:
-    return float(sum(np.vdot(v, v) for v in u))
+    total = 0.0
+    for v in u:
+        total += float(np.vdot(v, v))
+    return total
 
 
 @dataclass(frozen=True)
@@ -158,7 +162,8 @@ class _Search:
         """Newton steps from the start."""
         with np.errstate(all="ignore"):
             u = self.rows.zero_effects if start is None else [np.array(v) for v in start]
-            at = self._at(u)
+            # A start may be the modes, where the third derivatives will be needed.
+            at = self._at(u, third=start is not None)
             if start is not None and not np.isfinite(at.value):
                 u = self.rows.zero_effects
                 at = self._at(u)
@@ -171,8 +176,8 @@ class _Search:
         for iteration in range(1, _MAX_ITERATIONS + 1):
             Ztg = at.Ztg
             gradient = [lam.T @ v - w for lam, v, w in zip(self.lambdas, Ztg, u, strict=True)]
-            norm = np.sqrt(_squares(gradient))
-            scale = np.sqrt(self.rows.q) + np.sqrt(_squares(u))
+            norm = math.sqrt(_squares(gradient))
+            scale = math.sqrt(self.rows.q) + math.sqrt(_squares(u))
             small = norm <= _TOLERANCE * scale or (last <= _ROUNDING * scale and norm >= 0.5 * last)
             if small and (numeric := self._factorize(at)) is not None:
                 full = at.with_third()
@@ -185,8 +190,7 @@ class _Search:
             if target is None:
                 break
             last = norm if norm <= _ROUNDING * scale else np.inf
-            third = bool(norm <= _LAST_STEP * scale)
-            u, at, value = self._step(u, target, value, third=third)
+            u, at, value = self._step(u, target, value, third=norm <= _LAST_STEP * scale)
         raise ModesNotFound("the conditional modes of the random effects were not found")
 
     def _target(

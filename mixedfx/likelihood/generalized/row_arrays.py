@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mixedfx._arrays import set_readonly
-from mixedfx.families.derivatives import ParamCurvature
+from mixedfx.families.derivatives import AllDerivatives
 from mixedfx.families.family import Family, ParamDerivatives, RowDerivatives
 from mixedfx.likelihood.generalized.factor_rows import FactorRows, PairRows
 from mixedfx.likelihood.generalized.rows_model import RowsModel
@@ -73,9 +73,9 @@ class RowArrays(RowsModel):
         """Derivatives of those of the rows by the coordinates of the family's parameters."""
         return self.family.by_params(self.y, self.weights, eta, params)
 
-    def param_curvature(self, eta: Vector, params: Vector) -> ParamCurvature | None:
-        """Further ones, of one predictor, where the family writes them."""
-        return self.family.param_curvature(self.y, self.weights, eta, params)
+    def all_derivatives(self, eta: Vector, params: Vector) -> AllDerivatives | None:
+        """Those of Laplace's Hessian, of one predictor, where the family writes them."""
+        return self.family.all_derivatives(self.y, self.weights, eta, params)
 
     @cached_property
     def rounding(self) -> float:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from mixedfx.families.derivatives import ParamCurvature, ParamDerivatives
+from mixedfx.families.derivatives import AllDerivatives, ParamDerivatives
 from mixedfx.likelihood.generalized.evaluated_rows import EvaluatedRows
 
 Vector = npt.NDArray[np.float64]
@@ -33,14 +33,13 @@ class RowCurvature(NamedTuple):
 
 def row_curvature(at: EvaluatedRows, coordinates: Vector, h: Array, As: Array) -> RowCurvature:
     """At ``h`` (r, r, n) and ``As`` (r, n)."""
-    closed = at.rows.param_curvature(at.eta, at.params) if len(coordinates) else None
-    if closed is not None:
-        return _closed(closed, h[0, 0], As[0])
+    if at.all_derivatives is not None:
+        return _closed(at.all_derivatives, h[0, 0], As[0])
     by_eta, by_family = _by_eta(at, h)
     return RowCurvature(by_eta, by_family, _of_family(at, coordinates, h, As))
 
 
-def _closed(of_rows: ParamCurvature, h: Vector, As: Vector) -> RowCurvature:
+def _closed(of_rows: AllDerivatives, h: Vector, As: Vector) -> RowCurvature:
     """In closed form, of one predictor."""
     by_eta, by_family = h * of_rows.weight_curvature, h * of_rows.weight_slope
     return RowCurvature(by_eta[None, None], by_family[:, None], of_rows.by_two(-2.0, As, h))

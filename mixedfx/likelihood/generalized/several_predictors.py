@@ -206,7 +206,7 @@ class SeveralRows(GeneralizedRows):
     def base(self) -> None:
         """Log densities are taken as they are."""
 
-    def param_curvature(self, eta: Vector, params: Vector) -> None:
+    def all_derivatives(self, eta: Vector, params: Vector) -> None:
         """Differences are taken."""
 
     def fixed_predictor(self, beta: Vector) -> Matrix:
