@@ -20,7 +20,7 @@ _ELSEWHERE = {
     **dict.fromkeys(("toeplitz", "homtoep"), "toep"),
     **dict.fromkeys(("hettoep",), "toeph"),
     **dict.fromkeys(("independent", "iid", "vc", "simple"), "homdiag"),
-    **dict.fromkeys(("varident", "hetdiag"), "diag"),
+    **dict.fromkeys(("varident", "hetdiag", "zerocorr"), "diag"),
 }
 
 

@@ -52,6 +52,7 @@ _OTHER_NAMES = {
     "negbinomial": "nbinom2",
     "negbin": "nbinom2",
     "nbinom": "nbinom2",
+    "nb": "nbinom2",
     "nb2": "nbinom2",
     "nb1": "nbinom1",
     "betafamily": "beta",
@@ -73,6 +74,39 @@ _OTHER_LINKS = {"cauchy": "cauchit", "inversepower": "inverse", "1/mu": "inverse
 _QUASI = {
     "quasibinomial": "'binomial' with a random intercept of each row, (1 | row),",
     "quasipoisson": "'nbinom1', whose variance is mu (1 + alpha),",
+}
+
+_ZEROS = "is '{0}' with zero_inflation='~ 1', or another formula of the probability of a zero"
+# Models that are families elsewhere, by their folded names: what they are here.
+_ELSEWHERE = {
+    **dict.fromkeys(("zip", "zeroinflatedpoisson", "zipoisson"), _ZEROS.format("poisson")),
+    **dict.fromkeys(("zinb", "zeroinflatednegbinomial", "zinbinom"), _ZEROS.format("nbinom2")),
+    **dict.fromkeys(("hurdle", "hurdlepoisson"), _ZEROS.format("truncated_poisson")),
+    **dict.fromkeys(("hurdlenegbinomial", "hurdlenb"), _ZEROS.format("truncated_nbinom2")),
+    "truncatednbinom1": "is not available; 'truncated_nbinom2' has a variance that is quadratic in "
+    "the mean",
+    **dict.fromkeys(
+        ("lognormal", "lognorm"), "is normal in its logarithm: mfx.lmer('log(y) ~ ...', data)"
+    ),
+    **dict.fromkeys(
+        ("ordbeta", "orderedbeta", "zerooneinflatedbeta"),
+        "is not available; 'beta' takes shares with zeros and ones that are moved inside by "
+        "squeeze(share) ~ ...",
+    ),
+    **dict.fromkeys(
+        ("compois", "genpois", "conwaymaxwellpoisson"),
+        "is not available; 'nbinom1' and 'nbinom2' have a variance above the mean",
+    ),
+    **dict.fromkeys(
+        ("multinomial", "categorical"),
+        "is not available; 'cumulative' is of ordered categories, and 'binomial' of one category "
+        "against another",
+    ),
+    **dict.fromkeys(
+        ("exponential", "exgaussian", "weibull", "skewnormal"),
+        "is not available; 'gamma' and 'inverse_gaussian' are of positive numbers, 'student' of "
+        "heavy tails",
+    ),
 }
 
 
@@ -154,6 +188,10 @@ def _family_name(name: str) -> str:
     if folded in _QUASI:
         raise ArgumentError(
             f"family={brief(name)} has no likelihood; {_QUASI[folded]} allows for overdispersion."
+        )
+    if folded in _ELSEWHERE:
+        raise ArgumentError(
+            f"family={brief(name)} {_ELSEWHERE[folded]}. Families are {_listed(FAMILIES)}."
         )
     hint = did_you_mean(folded, [*FAMILIES, *_OTHER_NAMES]) or did_you_mean(name, FAMILIES)
     for other, ours in _OTHER_NAMES.items():
