@@ -27,7 +27,7 @@ from mixedfx.estimation.glmm import several_predictors
 from mixedfx.estimation.iterative import choose_solver
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.estimation.unidentified import check_residual_identified
-from mixedfx.likelihood.accumulate import compute_crossproducts
+from mixedfx.likelihood.accumulate import compute_crossproducts, crossproducts_of
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.linalg.blas_threads import single_threaded_blas
@@ -84,7 +84,7 @@ def fit_design(
         _check_identified(design, reml=reml, crossprod=crossprod)
         return _fit_residual_model(design, model, engine=engine, reml=reml, control=control)
     if crossprod is None:
-        crossprod = compute_crossproducts(design)
+        crossprod = crossproducts_of(design)
     crossprod = choose_solver(engine, design, crossprod)
     with single_threaded_blas(crossprod.symbolic.dense_size):
         likelihood = GaussianLikelihood(crossprod, reml)
@@ -101,7 +101,7 @@ def _check_identified(
     """Refuse, before any search, terms that take the residual variance over."""
     spec = design.spec
     if spec.n_random_effects >= design.rows.n - (len(spec.kept_columns) if reml else 0):
-        likelihood = GaussianLikelihood(crossprod or compute_crossproducts(design), reml)
+        likelihood = GaussianLikelihood(crossprod or crossproducts_of(design), reml)
         check_residual_identified(spec, likelihood)
 
 

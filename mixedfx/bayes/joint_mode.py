@@ -311,7 +311,7 @@ def _run_from(
 def _starts(posterior: JointPosterior, design: Design) -> list[Vector]:
     """The start without priors, and where a prior is high at zero, with small deviations."""
     rows, transform = posterior.likelihood.rows, posterior.covariance.transform
-    start = starting_point(design.spec, rows).point
+    start = starting_point(design, rows).point
     own = [b.factor(F) for b, F in zip(rows.bases, start.factors, strict=True)]
     rms = [np.sqrt(np.mean(term.model_matrix**2, axis=0)) for term in design.rows.random_terms]
     theta = start_covariances(transform, np.zeros(transform.size), own, rms)

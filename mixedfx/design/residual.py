@@ -43,6 +43,10 @@ class ResidualRows:
         """Arrays alone, which can be pickled."""
         return self
 
+    def of_submodel(self, sums: Callable[[], Any]) -> Self:
+        """The same of fewer columns of the linear predictor, where it has sums of them."""
+        return self
+
     def is_special_case_of(self, other: ResidualRows) -> bool:
         """Whether all covariances of the residuals are among those of another model."""
         return False

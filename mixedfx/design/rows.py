@@ -7,7 +7,7 @@ the product never is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -17,6 +17,7 @@ import pandas as pd
 
 from mixedfx._arrays import set_readonly
 from mixedfx._names import decode
+from mixedfx.design.combinations import combined
 from mixedfx.design.residual import ResidualRows
 from mixedfx.linalg.sparse_matrix import SparseMatrix
 
@@ -76,6 +77,7 @@ class ModelRows:
     """The n complete rows of a model's data, as arrays."""
 
     in_memory: ClassVar[bool] = True
+    reduced: ClassVar[None] = None  # what is kept of rows that are not in memory
 
     y: Vector  # (n,) the response
     X: Matrix  # (n, p) linearly independent fixed columns
@@ -166,6 +168,29 @@ class ModelRows:
     def combined_weights(self, relative: Vector) -> Vector:
         """Products of relative weights and prior weights."""
         return relative if self.weights is None else relative * self.weights
+
+    def with_fixed(self, X: Matrix, columns: Callable[[ModelRows], Matrix]) -> ModelRows:
+        """The rows with other fixed columns, X, which ``columns`` makes of any rows."""
+        return replace(self, X=X)
+
+    def with_effects(self, left: Sequence[tuple[int, Matrix]]) -> ModelRows:
+        """Some of the random terms, by their numbers, with combinations (k, effects) of columns."""
+        terms = tuple(
+            replace(
+                self.random_terms[t], model_matrix=combined(self.random_terms[t].model_matrix, S)
+            )
+            for t, S in left
+        )
+        return replace(self, random_terms=terms)
+
+    def with_variables(self, names: Collection[str]) -> ModelRows:
+        """The rows with these of their variables alone."""
+        variables = {name: v for name, v in self.variables.items() if name in names}
+        return replace(self, variables=variables)
+
+    def of_submodel(self, design: Any) -> ModelRows:
+        """The rows, as those of a design with these columns."""
+        return self
 
     def codes_of(self, group: str) -> Codes:
         """Level of each row in a grouping factor, (n,)."""

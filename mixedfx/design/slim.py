@@ -66,6 +66,10 @@ class SlimRows:
         prior_weights()
         return self
 
+    def without_file(self) -> SlimRows:
+        """The same without a file of rows: there is none."""
+        return self
+
     @property
     def weights(self) -> None:
         """None where there were no weights."""

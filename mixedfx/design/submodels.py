@@ -6,11 +6,12 @@ on the terms before it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
-from patsy import Term
+import numpy.typing as npt
+from patsy import DesignInfo, Term
 
 from mixedfx._names import column_label, decode
 from mixedfx.design.build import Design
@@ -19,11 +20,15 @@ from mixedfx.design.columns import factor_codes
 from mixedfx.design.estimability import column_aliases
 from mixedfx.design.evaluation import build_matrices, learn_design_infos
 from mixedfx.design.random import nested_factors
-from mixedfx.design.rows import RandomTermRows
+from mixedfx.design.rows import ModelRows
 from mixedfx.design.spec import RandomTermSpec
+from mixedfx.design.stream.streamed_rows import StreamedRows
 from mixedfx.errors import ArgumentError
 from mixedfx.formula.expansion import terms_of, terms_text
 from mixedfx.formula.terms import Formula
+
+Matrix = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.intp]
 
 
 def without_fixed_term(design: Design, name: str) -> Design:
@@ -33,12 +38,19 @@ def without_fixed_term(design: Design, name: str) -> Design:
     formula = replace(spec.formula, fixed=terms_text(left))
     if not left and not spec.random_terms:
         raise ArgumentError(f"'{spec.formula}' has no other term than '{name}' to be left with.")
-    (info,) = learn_design_infos([left], rows.variables, spec.env)
-    (fixed,) = build_matrices([info], rows.variables, rows.n)
-    if not spec.family.has_intercept:  # thresholds are in its place
-        info = info.subset([term for term in info.terms if term.factors])
-        fixed = np.ascontiguousarray(fixed[:, 1:])
+    (learned,) = learn_design_infos([left], rows.sample.variables, spec.env)
+    learned = learned if rows.in_memory else _of_all_rows(learned, spec.fixed_info)
+    # Thresholds are in the place of an intercept.
+    terms = [t for t in learned.terms if t.factors or spec.family.has_intercept]
+    first = len(learned.column_names) - len(learned.subset(terms).column_names)
+
+    def columns(of: ModelRows) -> Matrix:
+        (fixed,) = build_matrices([learned], of.variables, of.n)
+        return np.ascontiguousarray(fixed[:, first:]) if first else fixed
+
+    fixed = columns(rows.sample)
     kept = independent_columns(fixed)
+    info = learned.subset(terms) if first else learned
     spec = replace(
         spec,
         column_names=tuple(map(column_label, info.column_names)),
@@ -46,17 +58,48 @@ def without_fixed_term(design: Design, name: str) -> Design:
         fixed_info=info,
         aliases=column_aliases(fixed, kept),
     )
-    X = fixed if len(kept) == fixed.shape[1] else np.ascontiguousarray(fixed[:, kept])
-    return _of_formula(Design(spec, replace(rows, X=X)), formula)
+
+    def kept_columns(of: ModelRows) -> Matrix:
+        return _kept(columns(of), kept)
+
+    return _of_formula(Design(spec, rows.with_fixed(_kept(fixed, kept), kept_columns)), formula)
 
 
-def with_random_terms(
-    design: Design, specs: Sequence[RandomTermSpec], rows: Sequence[RandomTermRows]
-) -> Design:
-    """Design with these of its random terms, some of them perhaps with fewer effects."""
-    spec = replace(design.spec, random_terms=tuple(specs), nesting=nested_factors(rows))
+def _kept(fixed: Matrix, kept: Codes) -> Matrix:
+    return fixed if len(kept) == fixed.shape[1] else np.ascontiguousarray(fixed[:, kept])
+
+
+def _of_all_rows(learned: DesignInfo, whole: DesignInfo) -> DesignInfo:
+    """What was learned of a sample, with the levels and states that all rows have."""
+    infos = {f: whole.factor_infos.get(f, own) for f, own in learned.factor_infos.items()}
+    return DesignInfo(learned.column_names, infos, learned.term_codings)
+
+
+@dataclass(frozen=True)
+class ReducedTerm:
+    """A random term whose effects' columns are combinations of those of another."""
+
+    spec: RandomTermSpec
+    combination: Matrix  # (effects of the other, effects)
+
+
+def with_random_terms(design: Design, terms: Mapping[int, ReducedTerm | None]) -> Design:
+    """Design with others in the place of some random terms, by their numbers; None: without."""
+    spec, left, specs = design.spec, [], []
+    for t, whole in enumerate(spec.random_terms):
+        term = terms.get(t, ReducedTerm(whole, np.eye(len(whole.effect_names))))
+        if term is not None:
+            left.append((t, term.combination))
+            specs.append(term.spec)
+    rows = design.rows.with_effects(left)
+    groups = list(dict.fromkeys(term.group for term in specs))
+    if isinstance(rows, StreamedRows):
+        nesting = rows.nesting(groups)
+    else:
+        nesting = nested_factors(rows.random_terms)
+    spec = replace(spec, random_terms=tuple(specs), nesting=nesting)
     formula = replace(spec.formula, random=tuple(term.formula_term for term in specs))
-    return _of_formula(Design(spec, replace(design.rows, random_terms=tuple(rows))), formula)
+    return _of_formula(Design(spec, rows), formula)
 
 
 def with_fewer_effects(term: RandomTermSpec, left: Sequence[Term]) -> RandomTermSpec:
@@ -86,5 +129,5 @@ def _of_formula(design: Design, formula: Formula) -> Design:
         row_dependent=tuple(code for code in spec.row_dependent if code in codes),
         categories={name: c for name, c in spec.categories.items() if name in names},
     )
-    variables = {name: v for name, v in design.rows.variables.items() if name in names}
-    return Design(spec, replace(design.rows, variables=variables))
+    rows = design.rows.with_variables(names)
+    return Design(spec, rows.of_submodel(Design(spec, rows)))

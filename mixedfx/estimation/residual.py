@@ -252,7 +252,7 @@ class ResidualEstimate:
         """Solution of the linear model whose hat matrix a fit reports."""
         return solution
 
-    def unpooled_effects(self, rows: ModelRows, solution: Solution, t: int) -> Matrix | None:
+    def unpooled_effects(self, design: Design, solution: Solution, t: int) -> Matrix | None:
         """Effects (k, levels) of a term from the rows of each level alone; None: least squares."""
         return None
 

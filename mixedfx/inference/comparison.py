@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -19,9 +18,8 @@ from scipy import special
 
 from mixedfx._names import decode
 from mixedfx.design.build import Design
-from mixedfx.design.rows import ModelRows, RandomTermRows
-from mixedfx.design.spec import RandomTermSpec
-from mixedfx.design.submodels import with_fewer_effects, with_random_terms
+from mixedfx.design.rows import ModelRows
+from mixedfx.design.submodels import ReducedTerm, with_fewer_effects, with_random_terms
 from mixedfx.errors import ArgumentError, check_flag
 from mixedfx.estimation.fitted_model import FittedModel, check_no_priors
 from mixedfx.estimation.optimizer_result import Control
@@ -215,9 +213,6 @@ def ml_deviance(fit: FittedModel) -> float:
     return estimate_theta(fit.design, likelihood, start=fit.solution.theta).deviance
 
 
-_ReducedTerm = tuple[RandomTermSpec, RandomTermRows]
-
-
 def ranova(fit: FittedModel) -> pd.DataFrame:
     """
     Likelihood-ratio test of each random term against a reduced one.
@@ -258,7 +253,7 @@ def ranova(fit: FittedModel) -> pd.DataFrame:
 
 def deviance_without_term(fit: FittedModel, t: int) -> float:
     """Deviance of the model without one random term."""
-    return _minimum_deviance(_with_reduced_term(fit, t, None), reml=fit.reml)[0]
+    return _minimum_deviance(with_random_terms(fit.original_design, {t: None}), reml=fit.reml)[0]
 
 
 def ratio_p_value(chisq: float, df: int, n_removed: int) -> float:
@@ -289,49 +284,39 @@ def reduced_models(fit: FittedModel) -> list[tuple[str, Design, int]]:
     models = []
     for t, random_term in enumerate(fit.spec.random_terms):
         for name, reduced in _reduced_terms(fit, t):
-            n_left = 0 if reduced is None else len(reduced[0].effect_names)
+            n_left = 0 if reduced is None else len(reduced.spec.effect_names)
             label = name if reduced is None else f"{name} in {random_term.formula_term}"
             n_removed = len(random_term.effect_names) - n_left
-            models.append((label, _with_reduced_term(fit, t, reduced), n_removed))
+            design = with_random_terms(fit.original_design, {t: reduced})
+            models.append((label, design, n_removed))
     return models
 
 
-def _with_reduced_term(fit: FittedModel, t: int, reduced: _ReducedTerm | None) -> Design:
-    """Design with another term in the place of one random term, or with none."""
-    design = fit.original_design
-    specs, rows = list(design.spec.random_terms), list(design.rows.random_terms)
-    specs[t : t + 1] = () if reduced is None else (reduced[0],)
-    rows[t : t + 1] = () if reduced is None else (reduced[1],)
-    return with_random_terms(design, specs, rows)
-
-
-def _reduced_terms(fit: FittedModel, t: int) -> list[tuple[str, _ReducedTerm | None]]:
+def _reduced_terms(fit: FittedModel, t: int) -> list[tuple[str, ReducedTerm | None]]:
     """Each term inside a random term that can be removed, and the random term without it."""
-    random_term, rows = fit.spec.random_terms[t], fit.rows.random_terms[t]
-    info = random_term.info
+    random_term, rows = fit.spec.random_terms[t], fit.rows.sample.random_terms[t]
+    info, k = random_term.info, len(random_term.effect_names)
     structure, _ = fit.crossprod.parametrization.terms[t]
     if not structure.linear:
         return [(str(random_term.formula_term), None)]
     is_us = structure.invariance == "linear"
     if info is None or len(info.terms) == 1:
         # The indicators of one factor span the intercept.
-        indicators = info is not None and len(random_term.effect_names) > 1
+        indicators = info is not None and k > 1
         if not indicators or not is_us or np.ptp(rows.model_matrix.sum(axis=1)) != 0.0:
             return [(str(random_term.formula_term), None)]
         assert info is not None
-        ones = np.broadcast_to(1.0, (len(rows.codes), 1)).view()
         intercept = with_fewer_effects(random_term, [INTERCEPT])
-        return [(decode(info.terms[0].name()), (intercept, replace(rows, model_matrix=ones)))]
-    reduced_terms: list[tuple[str, _ReducedTerm | None]] = []
+        return [(decode(info.terms[0].name()), ReducedTerm(intercept, np.ones((k, 1))))]
+    reduced_terms: list[tuple[str, ReducedTerm | None]] = []
     for term in info.terms:
         # Main effects are not removed beside their interaction: the test depends on the coding.
         if any(set(term.factors) < set(o.factors) for o in info.terms if term.factors):
             continue
         if not term.factors and is_us:
             continue
-        keep = np.ones(len(random_term.effect_names), dtype=bool)
+        keep = np.ones(k, dtype=bool)
         keep[info.term_slices[term]] = False
-        reduced = replace(rows, model_matrix=rows.model_matrix[:, keep])
         left = with_fewer_effects(random_term, [other for other in info.terms if other != term])
-        reduced_terms.append((decode(term.name()), (left, reduced)))
+        reduced_terms.append((decode(term.name()), ReducedTerm(left, np.eye(k)[:, keep])))
     return reduced_terms

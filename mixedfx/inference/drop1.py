@@ -81,8 +81,8 @@ def _rows(fit: FittedModel, coding: Recoding, term: FixedTerm) -> Matrix:
     if coding.columns.get("Intercept") or len(coding.terms) == 1:
         return np.asarray(coding.to_coding[coding.columns[term.name]])
     # Without an intercept the next factor has a column for each of its levels.
-    X0 = without_fixed_term(fit.original_design, term.name).rows.X
-    span = np.linalg.lstsq(fit.rows.X, X0, rcond=None)[0]
+    X0 = without_fixed_term(fit.original_design, term.name).rows.sample.X
+    span = np.linalg.lstsq(fit.rows.sample.X, X0, rcond=None)[0]
     L = linalg.null_space(span.T).T
     if not len(L):
         return L

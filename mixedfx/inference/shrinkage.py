@@ -69,7 +69,7 @@ def _pooling_of_term(fit: FittedModel, t: int) -> pd.DataFrame:
         )
     A, weight = shrinkage_weights(fit.solution, t)
     b = fit.solution.conditional_modes()[t]
-    unpooled = fit.residual.unpooled_effects(fit.rows, fit.solution, t)
+    unpooled = fit.residual.unpooled_effects(fit.design, fit.solution, t)
     if unpooled is None:
         unpooled = _unpooled_effects(fit, t, A)
     nobs = rows_of_levels(fit)[random_term.group]

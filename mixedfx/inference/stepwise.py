@@ -35,6 +35,8 @@ class Selection:
     keep: frozenset[str]
     test: str
     denominator_df: OfFit = field(repr=False)
+    # A fit with the summaries of rows that are not in memory, for which its tests ask.
+    completed: Callable[[FittedModel], FittedModel] = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ def _random(fit: FittedModel, selection: Selection) -> tuple[FittedModel, pd.Dat
         out.append(table.loc[[worst]])
         design = next(design for name, design, _ in reduced_models(fit) if name == worst)
         fit = fit_design(design, engine="profiled", reml=fit.reml, control=Control())
+        fit = selection.completed(fit)
         if not fit.spec.random_terms:
             table = table.iloc[:0]
             break
@@ -95,7 +98,7 @@ def _fixed(fit: FittedModel, selection: Selection) -> tuple[FittedModel, pd.Data
         if not fit.spec.random_terms and len(terms_of(fit.formula.fixed)) == 1:
             break  # nothing would be left
         out.append(table.loc[[worst]])
-        fit = without_term(fit, worst, reml=fit.reml)
+        fit = selection.completed(without_term(fit, worst, reml=fit.reml))
         table = _drop1(fit, selection)
     return fit, _steps(none, out, table.drop(index=NOTHING, errors="ignore"))
 

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -90,6 +91,15 @@ def compute_crossproducts(
     _check_residuals(design, Xy_columns[-1])
     check_identified(spec, crossprod, w)
     return crossprod if solver is None else precision.with_precision(crossprod, solver, by_levels)
+
+
+def crossproducts_of(design: Design) -> CrossProducts:
+    """Cross-products of a design: of rows in memory, or from those of rows read in chunks."""
+    reduced: Any = design.rows.reduced
+    if reduced is not None:
+        known: CrossProducts = reduced.crossproducts(design)
+        return known
+    return compute_crossproducts(design)
 
 
 def _sums_by_code(

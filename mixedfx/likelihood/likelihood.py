@@ -18,7 +18,7 @@ import numpy.typing as npt
 from mixedfx.covariance.parametrization import Parametrization
 from mixedfx.design.build import Design
 from mixedfx.design.rows import ModelRows
-from mixedfx.likelihood.accumulate import compute_crossproducts, with_response
+from mixedfx.likelihood.accumulate import crossproducts_of, with_response
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.dense import DenseCrossProducts
 from mixedfx.likelihood.identifiability import Dependence, dependences
@@ -40,7 +40,7 @@ class GaussianLikelihood:
     @staticmethod
     def from_design(design: Design, *, reml: bool) -> GaussianLikelihood:
         """Likelihood of a design's rows."""
-        return GaussianLikelihood(compute_crossproducts(design), reml)
+        return GaussianLikelihood(crossproducts_of(design), reml)
 
     def with_solver(self, solver: Solver) -> GaussianLikelihood:
         """The same likelihood, otherwise factorised."""

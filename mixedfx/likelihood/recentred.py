@@ -68,7 +68,7 @@ def recentred(crossprod: CrossProducts) -> CrossProducts:
 
 def is_identity(R: Matrix) -> bool:
     """Whether columns are as they are."""
-    return bool((np.eye(len(R)) == R).all())
+    return np.array_equal(np.eye(len(R)), R)
 
 
 def smallest_eigenvalue(products: Matrix) -> float:

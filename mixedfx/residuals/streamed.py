@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Self
@@ -46,6 +47,10 @@ class StreamedLogLinear(LogLinear):
     def on_rows(self, rows: ResidualRows) -> Self:
         """The model on the rows of a chunk."""
         return replace(self, rows=rows) if isinstance(rows, StratumRows) else self
+
+    def of_submodel(self, sums: Callable[[], StratifiedSums]) -> Self:
+        """The model of fewer columns of the linear predictor."""
+        return replace(self, sums=sums())
 
     def without_rows(self) -> Self:
         """The model itself: it keeps sums alone."""

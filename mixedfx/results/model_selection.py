@@ -17,6 +17,7 @@ from mixedfx.inference import stepwise
 from mixedfx.inference.denominator_df import DfMethod, denominator_df, resolve_df_method
 from mixedfx.results.base import ResultsBase
 from mixedfx.results.frames import FrameName, OtherFrame, converted
+from mixedfx.streamed import family_summaries
 
 
 @dataclass(frozen=True, repr=False)
@@ -209,6 +210,7 @@ class ModelSelectionMixin(ResultsBase):
             frozenset(name_list("keep", keep)),
             "auto",
             lambda fit: denominator_df(fit, method),
+            lambda fit: family_summaries.completed(fit),
         )
         found = stepwise.backward_elimination(self.model, selection)
         warn_caller(found.fit.notes[-1].text, SelectionWarning)

@@ -16,6 +16,7 @@ from mixedfx.covariance.known_covariance import (
 from mixedfx.covariance.parametrization import Parametrization
 from mixedfx.covariance.relationship import Relationship
 from mixedfx.design.build import Design
+from mixedfx.design.combinations import Combinations
 from mixedfx.design.dispersion import DispersionRows, DispersionSpec
 from mixedfx.design.family_residual import FamilyResidual
 from mixedfx.design.levels import FoundLevels, Levels
@@ -61,6 +62,8 @@ from mixedfx.likelihood.generalized.all_effects import AllEffects, EffectsOfOne
 from mixedfx.likelihood.level_basis import RelatedLevels
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.stratified import StratifiedSums, StratumSums
+from mixedfx.likelihood.stream.moments import RowMoments
+from mixedfx.likelihood.stream.reduced import ReducedBlocks, ReducedSums
 from mixedfx.linalg.cholesky.block_matrix import BlockLayout, BlockMatrix, BlockPattern, LevelPairs
 from mixedfx.linalg.cholesky.solver import CholeskySolver
 from mixedfx.linalg.iterative.solver import IterativeSolver
@@ -115,6 +118,7 @@ _STORED: tuple[type, ...] = (
     *(Priors, PriorSpecification, Normal, HalfNormal, HalfStudentT, Exponential, Gamma, LKJ),
     *(Constant, Flat, FamilyPriors),
     *(StreamedRows, ChunkDesign, ColumnRequest, Strata, StratumRows, StreamedLogLinear),
+    *(Combinations, ReducedBlocks, ReducedSums, RowMoments),
     *(StratifiedSums, StratumSums, RelatedLevels),
     *(SlimRows, SlimResidualRows, Variable, VarianceShares, DispersionCoordinates),
 )

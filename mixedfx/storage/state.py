@@ -106,7 +106,11 @@ class StateWriter:
             return ("other", value)
         if not is_dataclass(value):
             return ("object", name, {})
-        kept = {f.name: getattr(value, f.name) for f in fields(value) if f.init}
+        kept = {
+            f.name: getattr(value, f.name) if f.metadata.get("kept", True) else None
+            for f in fields(value)
+            if f.init
+        }
         if isinstance(value, FittedModel):
             solution = kept.pop("solution")
             kept["solution"] = {part: getattr(solution, part) for part in _SOLUTION}

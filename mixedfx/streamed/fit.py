@@ -28,6 +28,8 @@ from mixedfx.likelihood.stream.assembly import (
     crossproduct_bytes,
     plan_reduction,
 )
+from mixedfx.likelihood.stream.moments import RowMoments
+from mixedfx.likelihood.stream.reduced import ReducedSums
 from mixedfx.likelihood.stream.sums import ReductionPlan, RowSums
 from mixedfx.linalg.available_memory import size_text
 from mixedfx.residuals.streamed import StreamedLogLinear
@@ -67,7 +69,10 @@ def fit_source(
     plan, sums = reduced
     model = assemble(learned, plan, sums)
     sums = replace(sums, pairs={})  # the model has them
-    design = Design(model.spec, streamed_rows(learned, plan, sums, model))  # type: ignore[arg-type]
+    moments = RowMoments.of(model, sums)
+    rows = streamed_rows(learned, plan, sums, model)
+    rows = replace(rows, reduced=ReducedSums(model.crossprod, moments, model.strata))
+    design = Design(model.spec, rows)  # type: ignore[arg-type]
     fit = fit_design(
         design,
         engine=how.engine,
@@ -81,7 +86,7 @@ def fit_source(
         f"{'es' if n_passes > 1 else ''}; "
         f"their cross-products have {kept_size(crossproduct_bytes(model.crossprod))}."
     )
-    return replace(with_summaries(fit, model, sums), notes=(*fit.notes, note))
+    return replace(with_summaries(fit, moments), notes=(*fit.notes, note))
 
 
 def kept_size(n_bytes: int) -> str:

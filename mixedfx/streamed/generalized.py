@@ -2,7 +2,8 @@
 
 Two passes, as of a linear model; the second writes what the model needs of each row to a file, in
 blocks, which the search reads for each evaluation. A file of plain arrays is read at the speed of
-memory while the system keeps it there; a source would be parsed and coded again each time.
+memory while the system keeps it there; a source would be parsed and coded again each time. The file
+is there as long as the fit is, for profiles and for fits of smaller models and of other responses.
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ from mixedfx.design.rows import ModelRows
 from mixedfx.design.stream.learning import learn
 from mixedfx.design.stream.request import request_columns
 from mixedfx.estimation.fitted_model import FittedModel
-from mixedfx.estimation.glmm.blocked import fit_blocked
+from mixedfx.estimation.glmm.fit import fit_generalized
 from mixedfx.estimation.notes import Note
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.families.family import Family
 from mixedfx.formula.terms import Formula
 from mixedfx.likelihood.stream.assembly import assemble_unchecked, plan_reduction
+from mixedfx.likelihood.stream.moments import RowMoments
+from mixedfx.likelihood.stream.reduced import ReducedBlocks
 from mixedfx.likelihood.stream.row_blocks import BlockPlan, BlockWriter, blocked_rows
 from mixedfx.likelihood.stream.sums import RowSums
 from mixedfx.sources.array_blocks import ArrayBlocks
@@ -62,23 +65,28 @@ def fit_generalized_source(
     unweighted = learned.unweighted
     reduction = plan_reduction(unweighted)
     plan = BlockPlan.of(learned, reduction)
-    with ArrayBlocks(float(plan.row_bytes) * learned.totals.n) as store:
+    store = ArrayBlocks(float(plan.row_bytes) * learned.totals.n)
+    with store.during_fit():
         sums = _write(source, plan, store)
         model = assemble_unchecked(unweighted, reduction, sums)
-        residual = FamilyResidual(model.spec.family)
-        model = replace(model, spec=replace(model.spec, residual=residual))
-        rows = blocked_rows(learned, plan, sums, model, store)
+        spec = replace(model.spec, residual=FamilyResidual(model.spec.family))
+        model = replace(model, spec=spec)
+        rows = blocked_rows(plan, sums, model, store)
+        moments = RowMoments.of(model, sums)
         kept = streamed_rows(learned, reduction, sums, model)
-        kept = replace(kept, has_weights=learned.sample.rows.weights is not None, weight_ratio=1.0)
-        design = Design(model.spec, cast(ModelRows, kept))
-        fit = fit_blocked(
-            design,
-            rows,
-            learned.sample,
+        kept = replace(
+            kept,
+            has_weights=learned.sample.rows.weights is not None,
+            weight_ratio=1.0,
+            reduced=ReducedBlocks(rows, moments),
+        )
+        fit = fit_generalized(
+            Design(spec, cast(ModelRows, kept)),
+            FamilyResidual(spec.family),
             control=how.control,
             start=how.start(rows.parametrization.size),
         )
-        fit = with_family_summaries(with_summaries(fit, model, sums), rows, sums, how.control)
+        fit = with_family_summaries(with_summaries(fit, moments), rows, moments)
         text = (
             f"{sums.n + sums.n_dropped:,} rows were read in chunks, in {learned.n_passes + 1} "
             f"passes, and what the model needs of them was kept in a file of "

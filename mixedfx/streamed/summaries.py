@@ -20,24 +20,23 @@ from mixedfx.inference.estimability import cells_without_data
 from mixedfx.inference.recoding import recoded
 from mixedfx.inference.sampled_rows import with_rows
 from mixedfx.inference.variance_explained import VarianceShares
-from mixedfx.likelihood.stream.assembly import StreamedModel
-from mixedfx.likelihood.stream.sums import RowSums
+from mixedfx.likelihood.stream.moments import RowMoments
 from mixedfx.storage.summaries import residual_quantiles
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 
 
-def with_summaries(fit: FittedModel, model: StreamedModel, sums: RowSums) -> FittedModel:
+def with_summaries(fit: FittedModel, moments: RowMoments) -> FittedModel:
     """The fit with all that a fit without rows knows of them."""
     rows = cast(StreamedRows, fit.rows)
     # Recoding needs it, which other summaries are of.
-    rows = replace(rows, summaries={"qr R": _cholesky(model.XtX)})
+    rows = replace(rows, summaries={"qr R": _cholesky(moments.XtX)})
     fit = with_rows(fit, cast(ModelRows, rows))
     summaries = {
         **rows.summaries,
-        **_of_kept_rows(fit, rows, sums),
-        **_of_sums(fit, model, sums),
+        **_of_kept_rows(fit, rows, moments),
+        **_of_sums(fit, moments),
         "residual variance": _residual_variance(fit),
     }
     own = replace(rows, summaries=summaries)
@@ -49,14 +48,14 @@ def _residual_variance(fit: FittedModel) -> float:
     return fit.solution.sigma**2 * cast(StreamedRows, fit.rows).mean_variance
 
 
-def _of_kept_rows(fit: FittedModel, rows: StreamedRows, sums: RowSums) -> dict[str, Any]:
+def _of_kept_rows(fit: FittedModel, rows: StreamedRows, moments: RowMoments) -> dict[str, Any]:
     """Of what the kept rows have all kinds; means of numbers are those of all rows."""
     kept, drawn = with_rows(fit, rows.sample), with_rows(fit, rows.random_sample)
     variables = fixed_variables(kept)
     for name, variable in variables.items():
-        total = sums.variable_sums.get(encode(name))
+        total = moments.variable_sums.get(encode(name))
         if variable.numeric and len(variable.levels) == 1 and total is not None:
-            mean = pd.Series([total / sums.n], dtype=float)
+            mean = pd.Series([total / moments.n], dtype=float)
             variables[name] = Variable(mean, numeric=True)
     return {
         "fixed variables": variables,
@@ -67,17 +66,17 @@ def _of_kept_rows(fit: FittedModel, rows: StreamedRows, sums: RowSums) -> dict[s
     }
 
 
-def _of_sums(fit: FittedModel, model: StreamedModel, sums: RowSums) -> dict[str, Any]:
-    """Moments of the columns."""
-    n, XtX, beta, solution = sums.n, model.XtX, fit.solution.beta, fit.solution
+def _of_sums(fit: FittedModel, moments: RowMoments) -> dict[str, Any]:
+    """What moments of the columns tell."""
+    n, XtX, beta, solution = moments.n, moments.XtX, fit.solution.beta, fit.solution
     coding = recoded(fit).from_coding
     groups = dict.fromkeys(fit.formula.groups, 0.0)
     for term, squares, lam in zip(
-        fit.spec.random_terms, sums.squares, solution.lambdas, strict=True
+        fit.spec.random_terms, moments.squares, solution.lambdas, strict=True
     ):
         groups[term.group] += float(np.trace(lam.T @ squares @ lam)) / n
     group_variances = solution.sigma**2 * pd.Series(groups, dtype=float)
-    fixed = float(np.square(model.X_root @ beta).sum())
+    fixed = float(np.square(moments.X_root @ beta).sum())
     spherical = sum(float(np.square(u).sum()) for u in solution.spherical_modes())
     method = fit.residual.observation_methods[0]
     residual = fit.residual.observation_variance(
@@ -85,10 +84,9 @@ def _of_sums(fit: FittedModel, model: StreamedModel, sums: RowSums) -> dict[str,
     )
     return {
         "rows of levels": {
-            group: counts.astype(np.intp)
-            for group, counts in zip(fit.crossprod.groups, sums.counts, strict=True)
+            group: moments.counts[group].astype(np.intp) for group in fit.crossprod.groups
         },
-        "mean offset": sums.offset_sum / n,
+        "mean offset": moments.offset_sum / n,
         "column rms": np.sqrt(np.diag(XtX) / n),
         "coding rms": np.sqrt(np.maximum(np.diag(coding.T @ XtX @ coding), 0.0) / n),
         "group variances": group_variances,

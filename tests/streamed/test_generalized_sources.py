@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import pickle
 import warnings
-from collections.abc import Iterator
 from functools import cache
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,15 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from streamed.generalized_cases import (
+    MODELS,
+    N,
+    fitted,
+    in_chunks,
+    in_memory,
+    table,
+    with_small_blocks,
+)
 from tiers import but_for, examples
 
 import mixedfx as mfx
@@ -29,85 +36,16 @@ from mixedfx.errors import (
     SizeError,
     SourceChangedError,
 )
-from mixedfx.likelihood.stream import row_blocks
 from mixedfx.sources import array_blocks
 from mixedfx.sources.array_blocks import ArrayBlocks
 from mixedfx.streamed import generalized, loading
 
-N = 500
-
-
-@cache
-def table() -> pd.DataFrame:
-    """Responses of each kind with crossed groups and a continuous predictor; a row with a gap."""
-    rng = np.random.default_rng(3)
-    g, h, x = rng.integers(0, 12, N), rng.integers(0, 8, N), rng.normal(size=N)
-    eta = 0.3 + 0.5 * x + 0.6 * rng.normal(size=12)[g] + 0.4 * rng.normal(size=8)[h]
-    p = 1.0 / (1.0 + np.exp(-eta))
-    frame = pd.DataFrame({"g": g, "h": h, "x": x, "f": rng.choice(list("abc"), N)})
-    frame["o"], frame["w"] = 0.1 * rng.normal(size=N), rng.integers(1, 4, N)
-    frame["yes"] = (rng.random(N) < p).astype(int)
-    frame["text"] = np.where(frame["yes"] == 1, "won", "lost")
-    frame["k"] = rng.binomial(6, p)
-    frame["m"] = 6 - frame["k"]
-    frame.loc[7, ["k", "m"]] = 0
-    frame["share"] = (frame["k"] / 6).where(frame["k"] + frame["m"] > 0, 0.0)
-    frame["six"] = 6
-    frame["count"] = rng.poisson(np.exp(eta))
-    frame["amount"] = rng.gamma(2.0, np.exp(eta) / 2.0)
-    frame["part"] = rng.beta(2.0, 3.0, N)
-    latent = eta + rng.logistic(size=N)
-    frame["grade"] = pd.cut(latent, [-99.0, -1.0, 0.0, 1.0, 99.0], labels=list("abcd"))
-    frame.loc[11, "x"] = np.nan
-    return frame
-
-
-# Formula, family and arguments of glmer.
-MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "binary": ("yes ~ x + (x | g)", "binomial", {}),
-    "crossed": ("yes ~ x + f + (x | g) + (1 | h)", "binomial", {}),
-    "nested": ("text ~ x + (1 | h/g)", "binomial", {}),
-    "successes": ("cbind(k, m) ~ x + (1 | g) + (1 | h)", "binomial", {}),
-    "trials": ("share ~ x + (1 | g)", "binomial", {"weights": "six"}),
-    "cauchit": ("yes ~ x + (1 | g)", "binomial", {"link": "cauchit"}),
-    "counts": ("count ~ x * f + (x || g)", "poisson", {"offset": "o"}),
-    "weights": ("amount ~ scale(x) + (1 | g)", "gamma", {"link": "log", "weights": "w"}),
-    "identity": ("amount ~ f + (1 | g)", "gaussian", {"link": "log"}),
-    "expression": ("np.log(amount) ~ x + offset(o) + (1 | g)", "gaussian", {}),
-    "shares": ("part ~ x + (1 | g)", "beta", {}),
-    "ordered": ("grade ~ x + (1 | g) + (1 | h)", "cumulative", {}),
-    "dispersed": ("count ~ x + (1 | g)", "nbinom2", {}),
-    "overdispersed": ("cbind(k, m) ~ x + (1 | g)", "betabinomial", {}),
-    "no effects": ("count ~ x + f", "poisson", {}),
-    "no columns": ("yes ~ 0 + (0 + x | g)", "binomial", {}),
-}
 OTHERS = but_for(list(MODELS), ["no effects"])
 
 
 @pytest.fixture(autouse=True)
 def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(row_blocks, "_LEAST_ROWS", 90)
-    monkeypatch.setattr(row_blocks, "_MOST_ROWS", 90)
-
-
-def fitted(name: str, data: Any, **options: Any) -> mfx.Results:
-    formula, family, arguments = MODELS[name]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that rows are left out, that a variance is zero
-        return mfx.glmer(formula, data, family, **arguments, **options)
-
-
-@cache
-def in_memory(name: str) -> mfx.Results:
-    return fitted(name, table())
-
-
-def in_chunks(cuts: list[int]) -> Any:
-    def rows() -> Iterator[pd.DataFrame]:
-        for start, stop in pairwise([0, *sorted(set(cuts)), N]):
-            yield table().iloc[start:stop]
-
-    return rows
+    with_small_blocks(monkeypatch)
 
 
 def assert_same(whole: mfx.Results, parts: mfx.Results) -> None:
@@ -175,8 +113,7 @@ def test_sources_give_the_fit_of_the_rows(kind, tmp_path):
 @pytest.fixture(scope="module")
 def fits() -> tuple[mfx.Results, mfx.Results]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(row_blocks, "_LEAST_ROWS", 90)
-        patch.setattr(row_blocks, "_MOST_ROWS", 90)
+        with_small_blocks(patch)
         return in_memory("crossed"), fitted("crossed", in_chunks([100, 290]), chunk_rows=N)
 
 
@@ -227,11 +164,8 @@ ASKED = {
     "fit.resid": lambda f: f.resid,
     "fit.fittedvalues": lambda f: f.fittedvalues,
     "fit.augment": lambda f: f.augment(),
-    "fit.pooling": lambda f: f.pooling("h"),
     "fit.influence": lambda f: f.influence(),
     "fit.approximation": lambda f: f.approximation(),
-    "fit.ranova": lambda f: f.ranova(),
-    "fit.conf_int": lambda f: f.conf_int(method="profile"),
     "fit.bootstrap": lambda f: f.bootstrap(2, rng=1, progress=False),
     "fit.simulate": lambda f: f.simulate(1, rng=1),
 }
@@ -298,7 +232,7 @@ def test_the_file_is_gone_whatever_happens(monkeypatch, tmp_path):
     def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(generalized, "fit_blocked", interrupted)
+    monkeypatch.setattr(generalized, "fit_generalized", interrupted)
     with pytest.raises(KeyboardInterrupt):
         fitted("no effects", in_chunks([200]), chunk_rows=N)
     assert not list(tmp_path.iterdir())
@@ -389,4 +323,28 @@ def test_separation_is_found_and_counted_in_all_rows():
         parts = mfx.glmer("yes ~ x + f + (1 | g)", lambda: [frame[:300], frame[300:]], chunk_rows=N)
     said = next(note for note in parts.notes if "no maximum" in note)
     assert f"the coefficient of f[T.b] goes to +infinity, by {n} rows. A prior keeps it" in said
+    assert not parts.converged
+
+
+# What the model rises without end by, and the responses.
+RUNAWAYS: dict[str, tuple[str, str]] = {
+    "levels": ("yes ~ x + (1 | g)", "whole levels"),
+    "combinations": ("yes ~ x + (1 | g) + (1 | h)", "sums of levels"),
+}
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", RUNAWAYS)
+def test_a_standard_deviation_that_runs_off_is_found_as_in_memory(name):
+    formula, kind = RUNAWAYS[name]
+    frame = table().dropna().reset_index(drop=True)
+    level = frame["g"] % 2 if kind == "whole levels" else frame["g"] + 1.5 * frame["h"] - 11.2
+    frame["yes"] = (level > 0.5).astype(int)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        whole = mfx.glmer(formula, frame)
+        parts = mfx.glmer(formula, lambda: [frame[:300], frame[300:]], chunk_rows=N)
+    said = [note for note in whole.notes if "no maximum" in note]
+    assert len(said) == 1
+    assert said[0] in parts.notes
     assert not parts.converged

@@ -28,6 +28,7 @@ from mixedfx.estimation.glmm.deletion import MarginalDeletion
 from mixedfx.estimation.glmm.mode_derivatives import modes_jacobian
 from mixedfx.estimation.glmm.separation_notes import no_maximum_note
 from mixedfx.estimation.glmm.statsmodels_glm import glm_result
+from mixedfx.estimation.glmm.unpooled import unpooled_effects
 from mixedfx.estimation.notes import Note
 from mixedfx.estimation.residual import ResidualEstimate
 from mixedfx.families.family import Family
@@ -35,7 +36,6 @@ from mixedfx.families.several_predictors import SeveralPredictors
 from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance
 from mixedfx.likelihood.constrained import fix_coefficients
 from mixedfx.likelihood.generalized.evaluated_rows import working_response
-from mixedfx.likelihood.generalized.level_estimates import LevelRows, level_maxima, with_infinite
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution
 from mixedfx.likelihood.prediction_variance import ParameterUncertainty
@@ -251,24 +251,9 @@ class FamilyEstimate(ResidualEstimate):
         in_basis = np.asarray(np.linalg.pinv(solution.schur.matrix[:p, :p], hermitian=True))
         return replace(solution, vcov_in_basis=in_basis)
 
-    def unpooled_effects(self, rows: ModelRows, solution: Solution, t: int) -> Matrix:
+    def unpooled_effects(self, design: Design, solution: Solution, t: int) -> Matrix:
         """By maximum likelihood, infinite where the rows are separated."""
-        modes, term = solution.conditional_modes(), rows.random_terms[t]
-        others = [None if s == t else b for s, b in enumerate(modes)]
-        basis = solution.crossprod.bases[t]
-        level_rows = LevelRows(
-            self.family,
-            rows.y,
-            rows.weights,
-            self.params,
-            rest=rows.linear_predictor(solution.beta, others),
-            columns=basis.columns(term.model_matrix),
-            codes=term.codes,
-            n_levels=term.n_levels,
-        )
-        effects, steps = level_maxima(level_rows, solution.conditional_modes_in_basis()[t])
-        scales = np.sqrt((term.model_matrix**2).mean(axis=0))
-        return with_infinite(basis.effects(effects), basis.effects(steps), scales.tolist())
+        return unpooled_effects(design, self.family, solution, self.params, t)
 
     def deletion(self, design: Design, solution: Solution) -> Deletion:
         """By the marginal likelihood of the other rows."""

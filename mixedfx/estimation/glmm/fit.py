@@ -15,6 +15,7 @@ from mixedfx.design.known_levels import check_plain_levels
 from mixedfx.errors import ArgumentError, ModesNotFound, SearchError
 from mixedfx.estimation.convergence import newton_decrement
 from mixedfx.estimation.fitted_model import FittedModel, build_fitted_model
+from mixedfx.estimation.glmm.blocked_separation import blocked_separation
 from mixedfx.estimation.glmm.estimate import FamilyEstimate
 from mixedfx.estimation.glmm.hessian import marginal_hessian, newton_step
 from mixedfx.estimation.glmm.merging_modes import merging_statements
@@ -33,10 +34,11 @@ from mixedfx.estimation.glmm.working import (
     working_crossproducts,
 )
 from mixedfx.estimation.optimizer_result import Control, OptimizerResult
+from mixedfx.likelihood.generalized.blocked_rows import BlockedRows
 from mixedfx.likelihood.generalized.likelihood import GeneralizedLikelihood, MarginalEvaluation
 from mixedfx.likelihood.generalized.profiled import ProfiledLikelihood, working_information
 from mixedfx.likelihood.generalized.quadrature import MAX_COLUMNS
-from mixedfx.likelihood.generalized.rows import GeneralizedRows
+from mixedfx.likelihood.generalized.rows import rows_of
 from mixedfx.likelihood.generalized.rows_model import RowsModel
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.linalg.blas_threads import single_threaded_blas
@@ -62,15 +64,16 @@ def fit_generalized(
     *,
     control: Control,
     start: Vector | None = None,
-    rows: GeneralizedRows | None = None,
+    rows: RowsModel | None = None,
 ) -> FittedModel:
     """Maximise the marginal likelihood of a design's family; ``rows`` are its, if at hand."""
     nagq = spec.nagq
     check_nagq(design, nagq)
     with single_threaded_blas(design.spec.n_random_effects):
-        rows = GeneralizedRows.of(design) if rows is None else rows
+        rows = rows_of(design) if rows is None else rows
         found = find_optimum(design, rows, nagq=nagq, control=control, start=start)
-        statements = separation_statements(design, found.evaluation)
+        separated = blocked_separation if isinstance(rows, BlockedRows) else separation_statements
+        statements = separated(design, found.evaluation)
         if merging := merging_statements(design, found.evaluation):
             # No errors are of a curvature where there is no maximum.
             found = replace(found, hessian=np.full_like(found.hessian, np.nan))
@@ -114,7 +117,7 @@ class Optimum:
 
 def find_optimum(
     design: Design,
-    rows: GeneralizedRows,
+    rows: RowsModel,
     *,
     nagq: int,
     control: Control,
@@ -146,7 +149,7 @@ def at_end(found: MarginalSearch, nagq: int) -> Optimum:
 
 def search_marginal(
     design: Design,
-    rows: GeneralizedRows,
+    rows: RowsModel,
     *,
     nagq: int,
     control: Control,
@@ -154,7 +157,7 @@ def search_marginal(
 ) -> MarginalSearch:
     """Search from starting values of the working model, or of a given theta."""
     likelihood = GeneralizedLikelihood(rows, nagq) if nagq else ProfiledLikelihood(rows)
-    first = starting_point(design.spec, rows, start)
+    first = starting_point(design, rows, start)
     return search_from(likelihood, first, control, shares=SHARES if start is None else (1.0,))
 
 

@@ -52,7 +52,7 @@ _TIME_LIMIT = 20.0
 _MOST_ENTRIES = 1_000_000
 
 
-def _linprog(*args: Any, **options: Any) -> Any:
+def linprog(*args: Any, **options: Any) -> Any:
     """Solve a linear program by SciPy's module of optimisers, which is slow to import."""
     from scipy.optimize import linprog
 
@@ -153,7 +153,7 @@ def _support(A: Matrix, fixed: Matrix) -> Mask:
 def _most_rising(A: Matrix) -> Vector | None:
     """The program's z; None where no row rises."""
     n, k = A.shape
-    result = _linprog(
+    result = linprog(
         np.concatenate([np.zeros(k), -np.ones(n)]),
         A_ub=sparse.hstack([sparse.csr_array(-A), sparse.eye_array(n)], format="csr"),
         b_ub=np.zeros(n),
@@ -170,7 +170,7 @@ def _fewest(A: Matrix, fixed: Matrix, support: Mask) -> Vector:
     """Direction of the smallest sum of absolute coefficients in which all these rows rise."""
     p, both = A.shape[1], np.hstack([A, -A])
     kept = linalg.null_space(_null_space(fixed, p).T).T  # spans the rows that stay
-    result = _linprog(
+    result = linprog(
         np.ones(2 * p),
         A_ub=-both,
         b_ub=-support.astype(float),
@@ -187,18 +187,23 @@ def _fewest(A: Matrix, fixed: Matrix, support: Mask) -> Vector:
     return np.asarray(d)
 
 
+def large_terms(sds: Sequence[Vector]) -> list[int]:
+    """Terms with a standard deviation from which the random effects are looked at."""
+    return [t for t, sd in enumerate(sds) if sd.max(initial=0.0) > _LARGE_SD]
+
+
 def runaway_terms(rows: ModelRows, signs: Vector, sds: Sequence[Vector]) -> list[int]:
     """
     Terms with a large standard deviation, where the effects can fit every response.
 
     ``sds`` are of each term's effects, of columns of unit root mean square.
     """
-    large = [t for t, sd in enumerate(sds) if sd.max(initial=0.0) > _LARGE_SD]
+    large = large_terms(sds)
     if not large or (signs == 0.0).any():
         return []
     Z = sparse.hstack([sparse.csr_array(rows.X), *map(_indicators, rows.random_terms)])
     A = sparse.diags_array(signs) @ Z
-    result = _linprog(
+    result = linprog(
         np.zeros(A.shape[1]),
         A_ub=-A.tocsr(),
         b_ub=-np.ones(A.shape[0]),

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from mixedfx.design.build import Design
+from mixedfx.design.spec import RandomTermSpec
 from mixedfx.errors import ConvergenceWarning
 from mixedfx.estimation.glmm.separation import (
     Separation,
@@ -22,7 +23,9 @@ from mixedfx.estimation.notes import Note
 from mixedfx.likelihood.generalized.likelihood import MarginalEvaluation
 
 Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
+Codes = npt.NDArray[np.intp]
 
 # Standard deviation of the prior of a coefficient of a column of unit standard deviation
 # (Gelman, Jakulin, Pittau and Su 2008, Ann. Appl. Stat. 2:1360), and of that of a random effect.
@@ -40,16 +43,28 @@ def separation_statements(design: Design, evaluation: MarginalEvaluation) -> tup
         found = _separation(design, np.flatnonzero(used))
         if found is not None:
             return (of_coefficients(design, found, _rows(design, found.rows)),)
-    bases = evaluation.modes.model.bases
-    sds = [
-        np.linalg.norm(basis.T @ F, axis=1) * np.sqrt(np.mean(term.model_matrix**2, axis=0))
-        for basis, F, term in zip(
-            bases, evaluation.point.factors, design.rows.random_terms, strict=True
-        )
-    ]
+    terms = design.rows.random_terms
+    sds = term_sds(evaluation, [term.model_matrix for term in terms])
     if not used.all():
         return ()
-    return tuple(_of_term(design, t, sds[t]) for t in runaway_terms(design.rows, signs, sds))
+    return tuple(
+        of_term(design.spec.random_terms[t], sds[t], _shares(terms[t].codes, design.rows.y))
+        for t in runaway_terms(design.rows, signs, sds)
+    )
+
+
+def term_sds(evaluation: MarginalEvaluation, columns: Sequence[Matrix]) -> list[Vector]:
+    """Standard deviations of each term's effects, of columns of unit root mean square."""
+    parts = zip(evaluation.modes.model.bases, evaluation.point.factors, columns, strict=True)
+    return [
+        np.linalg.norm(basis.T @ F, axis=1) * np.sqrt(np.mean(M**2, axis=0))
+        for basis, F, M in parts
+    ]
+
+
+def _shares(codes: Codes, y: Vector) -> Vector:
+    """Mean response of each level."""
+    return np.asarray(np.bincount(codes, y) / np.maximum(np.bincount(codes), 1))
 
 
 def _separation(design: Design, used: npt.NDArray[np.intp]) -> Separation | None:
@@ -142,12 +157,9 @@ def _cells(design: Design, rows: Mask) -> str:
     return ""
 
 
-def _of_term(design: Design, t: int, sds: Vector) -> str:
-    """Statement of a term whose standard deviation runs off."""
-    term = design.spec.random_terms[t]
+def of_term(term: RandomTermSpec, sds: Vector, ones: Vector) -> str:
+    """Statement of a term whose standard deviation runs off; ``ones`` are means of its levels."""
     sd = term.component_name("sd", (int(np.argmax(sds)),))
-    codes, y = design.rows.random_terms[t].codes, design.rows.y
-    ones = np.bincount(codes, y) / np.maximum(np.bincount(codes), 1)
     zeros, full = int((ones == 0.0).sum()), int((ones == 1.0).sum())
     why = "fixed and random effects together tell every response apart"
     if zeros + full == len(ones):

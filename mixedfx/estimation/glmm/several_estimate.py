@@ -102,7 +102,7 @@ class PredictorEstimate(FamilyEstimate):
         found[np.ix_(self.order, self.order)] = matrix
         return found
 
-    def unpooled_effects(self, rows: ModelRows, solution: Solution, t: int) -> Matrix:
+    def unpooled_effects(self, design: Design, solution: Solution, t: int) -> Matrix:
         """Not computed."""
         raise ArgumentError(
             "effects of each level from its rows alone are of one linear predictor, and this fit "

@@ -8,24 +8,34 @@ the covariances.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
 
+from mixedfx.design.build import Design
+from mixedfx.design.checks import independent_columns
+from mixedfx.design.evaluation import build_matrices
+from mixedfx.design.rows import ModelRows
 from mixedfx.design.spec import ModelSpec
 from mixedfx.errors import SearchError
-from mixedfx.estimation.glmm.working import working_crossproducts
+from mixedfx.estimation.glmm.working import (
+    basis_coefficients,
+    own_coefficients,
+    working_crossproducts,
+)
 from mixedfx.estimation.starting_values import floor_eigenvalues, moment_estimates
 from mixedfx.families.family import RowDerivatives
 from mixedfx.likelihood.crossproducts import CrossProducts
+from mixedfx.likelihood.generalized.blocked_rows import BlockedRows
 from mixedfx.likelihood.generalized.likelihood import Point
 from mixedfx.likelihood.generalized.rows import GeneralizedRows
 from mixedfx.likelihood.generalized.rows_model import RowsModel
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.intp]
 
 _MAX_ITERATIONS = 50
 _MAX_HALVINGS = 30
@@ -177,14 +187,40 @@ def _newton_of_all(rows: GeneralizedRows, coordinates: Vector) -> tuple[Vector, 
     return x[: rows.p], rows.family.natural(x[rows.p :])
 
 
-def starting_point(spec: ModelSpec, rows: GeneralizedRows, theta: Vector | None = None) -> Start:
+def starting_point(design: Design, rows: RowsModel, theta: Vector | None = None) -> Start:
     """
     Coefficients and parameters without random effects, covariances of the working model.
 
-    Theta, of the columns of the formula, takes the place of these.
+    Theta, of the columns of the formula, takes the place of these. Rows in blocks may know where
+    to start, or else a part of them in memory, with the extremes of each column, has coefficients.
     """
-    beta, params = fit_without_effects(rows)
-    return start_at(spec, rows, beta, params, theta)
+    if isinstance(rows, BlockedRows):
+        beta, params = rows.start or _of_part(design, rows)
+    else:
+        beta, params = fit_without_effects(cast(GeneralizedRows, rows))
+    return start_at(design.spec, rows, beta, params, theta)
+
+
+def _of_part(design: Design, rows: BlockedRows) -> tuple[Vector, Vector]:
+    """Coefficients in the basis of all rows, and parameters, of the rows in memory."""
+    spec, part = design.spec, design.rows.sample
+    columns = independent_part(spec, part)
+    alone = Design(
+        replace(spec, random_terms=(), kept_columns=columns), replace(part, random_terms=())
+    )
+    few = GeneralizedRows.of(alone)
+    beta, params = fit_without_effects(few)
+    own = np.zeros(len(spec.column_names))
+    own[columns] = own_coefficients(few, beta)
+    return basis_coefficients(rows, own[spec.kept_columns]), params
+
+
+def independent_part(spec: ModelSpec, part: ModelRows) -> Codes:
+    """Fixed columns that a part of the rows has: those of all rows but for dependent ones."""
+    if part.X.shape[1] == len(spec.kept_columns):
+        return spec.kept_columns
+    (fixed,) = build_matrices([spec.fixed_info], part.variables, part.n)
+    return independent_columns(fixed)
 
 
 def start_at(

@@ -86,7 +86,7 @@ class _ProfiledFamilyParameter(_ProfiledRest):
         if u == self.bounds[0]:
             return 0.0
         coordinates = (self.optimum.rest + u * self.by_u)[self.optimum.p :]
-        return float(self.likelihood.rows.family.natural(coordinates)[self.number])
+        return float(self.likelihood.model.family.natural(coordinates)[self.number])
 
 
 def _fields(optimum: MarginalOptimum, name: str, by_u: Vector, by_y: Matrix) -> dict[str, Any]:
@@ -109,7 +109,7 @@ def _fields(optimum: MarginalOptimum, name: str, by_u: Vector, by_y: Matrix) -> 
 def _coefficient(optimum: MarginalOptimum, name: str, column: int) -> ProfiledParameter:
     """A fixed effect; ``u`` is its distance from the estimate in standard errors."""
     p, m, solution = optimum.p, len(optimum.rest), optimum.solution
-    a = combinations_in_basis(np.eye(p)[[column]], optimum.likelihood.rows.qr_R)[0]
+    a = combinations_in_basis(np.eye(p)[[column]], optimum.likelihood.model.qr_R)[0]
     V = solution.vcov_in_basis
     if not float(a @ V @ a) > 0.0:
         V = np.eye(p)
@@ -130,7 +130,7 @@ def _family_parameter(optimum: MarginalOptimum, name: str, number: int) -> Profi
     """A family's parameter, all others moving with it."""
     optimum = optimum.about(number)
     unit, at = np.eye(len(optimum.rest)), optimum.p + number
-    positive = optimum.likelihood.rows.family.param_scales[number] == "log"
+    positive = optimum.likelihood.model.family.param_scales[number] == "log"
     return _ProfiledFamilyParameter(
         **_fields(optimum, name, unit[at], np.delete(unit, at, axis=1)),
         bounds=(math.log(_ZERO_RATIO) if positive else -np.inf, np.inf),

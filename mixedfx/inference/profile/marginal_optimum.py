@@ -33,7 +33,7 @@ from mixedfx.likelihood.generalized.likelihood import (
     MarginalEvaluation,
     Point,
 )
-from mixedfx.likelihood.generalized.rows import GeneralizedRows
+from mixedfx.likelihood.generalized.rows import rows_of
 from mixedfx.likelihood.pls import Solution
 
 Vector = npt.NDArray[np.float64]
@@ -50,7 +50,7 @@ class MarginalOptimum:
                 "a profile is of Laplace's likelihood or of quadrature, and nagq=0 does not "
                 "maximise it: fit with nagq=1."
             )
-        rows = GeneralizedRows.of(fit.design)
+        rows = rows_of(fit.design)
         self.likelihood = GeneralizedLikelihood(rows, fit.residual.nagq)
         self.solution: Solution = fit.solution
         self.params: Vector = fit.residual.params
@@ -62,11 +62,11 @@ class MarginalOptimum:
     @property
     def p(self) -> int:
         """Number of coefficients."""
-        return self.likelihood.rows.p
+        return self.likelihood.model.p
 
     def about(self, number: int) -> MarginalOptimum:
         """The same in coordinates of the family, one of which is of that parameter alone."""
-        rows = self.likelihood.rows
+        rows = self.likelihood.model
         family = rows.family.about(number)
         if family is rows.family:
             return self
@@ -102,7 +102,7 @@ class MarginalOptimum:
         self._modes = evaluation.modes.u
         by = evaluation.gradient
         by_rest = np.append(by.by_beta, by.by_family)
-        return deviance, self.likelihood.rows.term_blocks(by.by_lambda), by_rest
+        return deviance, self.likelihood.model.term_blocks(by.by_lambda), by_rest
 
 
 @dataclass(frozen=True)

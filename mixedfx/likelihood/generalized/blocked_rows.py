@@ -74,6 +74,8 @@ class BlockedRows(RowsModel):
 
     blocks: RowBlocks = field(repr=False)
     sizes: DensitySizes
+    # Coefficients in the basis and family parameters from which a search starts, where known.
+    start: tuple[Vector, Vector] | None = field(default=None, repr=False)
 
     @property
     def rounding(self) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,7 @@ from mixedfx.likelihood.crossproducts import CHOLESKY
 from mixedfx.likelihood.generalized.evaluated_rows import EvaluatedRows
 from mixedfx.likelihood.generalized.factor_rows import FactorRows, PairRows
 from mixedfx.likelihood.generalized.row_arrays import RowArrays, log_constants
+from mixedfx.likelihood.generalized.rows_model import RowsModel
 from mixedfx.likelihood.level_basis import RelatedLevels
 from mixedfx.likelihood.level_sums import blocks_by_group
 from mixedfx.likelihood.size import check_memory_of_solver
@@ -120,6 +122,15 @@ class GeneralizedRows(RowArrays):
         weights = None if self.weights is None else self.weights[keep]
         taken = _taken(self, np.flatnonzero(keep), self.y[keep], weights)
         return replace(taken, constants=0.0, n=int(keep.sum()), row_of=None, unmerged=None)
+
+
+def rows_of(design: Design, *, merge: bool = True) -> RowsModel:
+    """Rows of a design: in memory, or in blocks where they were read in chunks."""
+    reduced: Any = design.rows.reduced
+    if reduced is not None:
+        rows: RowsModel = reduced.model_rows(design)
+        return rows
+    return GeneralizedRows.of(design, merge=merge)
 
 
 def solver_of(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -36,6 +37,7 @@ from mixedfx.likelihood.stratified import StratifiedSums
 from mixedfx.likelihood.stream.stratum_sums import stratified
 from mixedfx.likelihood.stream.sums import ReductionPlan, RowSums
 from mixedfx.linalg.available_memory import check_memory
+from mixedfx.linalg.cholesky.block_matrix import BlockPattern
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -156,7 +158,7 @@ def assemble_unchecked(learned: Learned, plan: ReductionPlan, sums: RowSums) -> 
         qr_R=None if is_identity(R) else R,
         log_weights=sums.log_weights,
     )
-    spec = replace(spec, nesting=_nesting(crossprod))
+    spec = replace(spec, nesting=nesting_of(crossprod.ZtZ.pattern, groups, groups))
     own = raw[:, kept]
     root = _covariance_root(plan, sums)[:, kept]
     strata = None if sums.by_stratum is None else stratified(sums.by_stratum, crossprod, part, T)
@@ -196,19 +198,19 @@ def _independent(learned: Learned, plan: ReductionPlan, sums: RowSums, raw: Matr
     return np.union1d(found, plan.in_basis).astype(np.intp)
 
 
-def _nesting(crossprod: CrossProducts) -> dict[str, str]:
-    """For each grouping factor nested in others, the innermost of those."""
-    pattern, groups = crossprod.ZtZ.pattern, crossprod.groups
-    n_levels = [len(levels) for levels in crossprod.levels]
+def nesting_of(
+    pattern: BlockPattern, groups: Sequence[str], among: Sequence[str]
+) -> dict[str, str]:
+    """For each of some grouping factors nested in others of them, the innermost of those."""
+    some = [i for i, group in enumerate(groups) if group in among]
+    n_levels = [pattern.layout.levels(i) for i in pattern.layout.factors]
     innermost = {}
-    for i, group in enumerate(groups):
+    for i in some:
         around = [
-            j
-            for j in range(len(groups))
-            if j != i and 1 < n_levels[j] < n_levels[i] and pattern.is_nested(i, j)
+            j for j in some if j != i and 1 < n_levels[j] < n_levels[i] and pattern.is_nested(i, j)
         ]
         if around:
-            innermost[group] = groups[max(around, key=lambda j: n_levels[j])]
+            innermost[groups[i]] = groups[max(around, key=lambda j: n_levels[j])]
     return innermost
 
 

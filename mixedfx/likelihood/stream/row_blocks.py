@@ -6,14 +6,18 @@ Blocks have one length whatever the chunks, so that sums over them do not depend
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import linalg
 
+from mixedfx.design.build import Design
+from mixedfx.design.combinations import Combinations
 from mixedfx.design.rows import ModelRows, RandomTermRows
+from mixedfx.design.spec import RandomTermSpec
 from mixedfx.design.stream.learning import Learned
 from mixedfx.likelihood.accumulate import parametrization_of
 from mixedfx.likelihood.basis import ColumnBasis, rows_in_basis
@@ -26,9 +30,9 @@ from mixedfx.likelihood.generalized.blocked_rows import (
 from mixedfx.likelihood.generalized.factor_rows import FactorRows, PairRows
 from mixedfx.likelihood.generalized.row_arrays import largest_densities
 from mixedfx.likelihood.generalized.rows import predictor_unit, solver_of
-from mixedfx.likelihood.level_sums import blocks_by_group
-from mixedfx.likelihood.recentred import at_unit_length
+from mixedfx.likelihood.recentred import at_unit_length, is_identity
 from mixedfx.likelihood.stream.assembly import StreamedModel
+from mixedfx.likelihood.stream.submodels import TermChanges
 from mixedfx.likelihood.stream.sums import ReductionPlan, RowSums
 from mixedfx.sources.array_blocks import ArrayBlocks
 
@@ -127,32 +131,43 @@ class BlockWriter:
 
 
 @dataclass(frozen=True)
+class StoredTerm:
+    """A random term of a model, and where its columns are in a file."""
+
+    number: int  # of the term whose columns they are combinations of
+    empty: RandomTermRows  # of no rows
+    change: Matrix | None  # the combinations; None: the columns themselves
+
+    def rows(self, arrays: Arrays, codes: npt.NDArray[np.intp]) -> RandomTermRows:
+        """The term's rows in a block."""
+        columns = arrays.get(_columns(self.number), np.broadcast_to(1.0, (len(codes), 1)))
+        matrix = columns if self.change is None else columns @ self.change
+        return replace(self.empty, codes=codes, model_matrix=matrix)
+
+
+@dataclass(frozen=True)
 class StoredBlocks(RowBlocks):
     """Blocks of a file as rows of a model."""
 
     store: ArrayBlocks
     empty: RowBlock = field(repr=False)  # a block of no rows
     T: Matrix  # from the fixed columns in the file to those of the model
-    terms: tuple[RandomTermRows, ...]  # of no rows
+    terms: tuple[StoredTerm, ...]
+    factors: tuple[int, ...]  # number that each grouping factor has in the file
 
     def __iter__(self) -> Iterator[RowBlock]:
         """Read the blocks."""
         for arrays in self.store:
             yield self._block(arrays)
 
-    def _block(self, arrays: Mapping[str, npt.NDArray[Any]]) -> RowBlock:
-        n = len(arrays["y"])
+    def _block(self, arrays: Arrays) -> RowBlock:
         codes = {group: arrays[_codes(group)].astype(np.intp) for group in self.empty.groups}
-        terms = [
-            replace(
-                term,
-                codes=codes[term.group],
-                model_matrix=arrays.get(_columns(t), np.broadcast_to(1.0, (n, 1))),
-            )
-            for t, term in enumerate(self.terms)
-        ]
+        terms = [term.rows(arrays, codes[term.empty.group]) for term in self.terms]
+        by_group = [[t for t in terms if t.group == group] for group in self.empty.groups]
         pairs = {
-            (i, j): PairRows(arrays[_pairs(i, j)].astype(np.intp), len(of))
+            (i, j): PairRows(
+                arrays[_pairs(self.factors[i], self.factors[j])].astype(np.intp), len(of)
+            )
             for (i, j), of in self.empty.pattern.pairs.items()
         }
         return replace(
@@ -161,14 +176,14 @@ class StoredBlocks(RowBlocks):
             weights=arrays.get("weights"),
             offset=arrays.get("offset"),
             X=arrays["X"] @ self.T,
-            factors=tuple(map(FactorRows.of, blocks_by_group(terms))),
+            factors=tuple(map(FactorRows.of, by_group)),
             pairs=pairs,
             known_base=arrays.get("base"),
         )
 
 
 def blocked_rows(
-    learned: Learned, plan: BlockPlan, sums: RowSums, model: StreamedModel, store: ArrayBlocks
+    plan: BlockPlan, sums: RowSums, model: StreamedModel, store: ArrayBlocks
 ) -> BlockedRows:
     """Rows of the model in the blocks of a file."""
     spec, crossprod = model.spec, model.crossprod
@@ -202,17 +217,54 @@ def blocked_rows(
         pairs={},
         constants=0.0,
     )
-    blocks = StoredBlocks(store, empty, T, _empty_terms(learned))
+    terms = tuple(
+        StoredTerm(t, _empty_term(term), None) for t, term in enumerate(spec.random_terms)
+    )
+    blocks = StoredBlocks(store, empty, T, terms, tuple(range(len(crossprod.groups))))
     return BlockedRows(**shared, blocks=blocks, sizes=sizes)
 
 
-def _empty_terms(learned: Learned) -> tuple[RandomTermRows, ...]:
-    """Random terms without rows."""
-    none = np.zeros(0, dtype=np.intp)
-    return tuple(
-        RandomTermRows(term.group, len(term.levels), none, np.zeros((0, len(term.effect_names))))
-        for term in learned.spec.random_terms
+def _empty_term(term: RandomTermSpec) -> RandomTermRows:
+    """A random term without rows."""
+    none, k = np.zeros(0, dtype=np.intp), len(term.effect_names)
+    return RandomTermRows(term.group, len(term.levels), none, np.zeros((0, k)))
+
+
+def rows_of_submodel(rows: BlockedRows, design: Design, columns: Combinations) -> BlockedRows:
+    """Rows of a smaller model in the same file: its columns are combinations of those there."""
+    spec, kept, stored = design.spec, design.rows.sample, rows.blocks
+    assert isinstance(stored, StoredBlocks)
+    of_whole = (rows.groups, rows.term_positions, rows.bases)
+    unit = predictor_unit(spec.family, kept.y)
+    terms = TermChanges.of(spec, kept.random_terms, columns, of_whole, unit)
+    R, T = rows.qr_R, stored.T
+    if not is_identity(columns.fixed):
+        A = rows.qr_R @ columns.fixed
+        R = np.asarray(np.linalg.qr(A, mode="r"))
+        R = R * np.where(np.diag(R) < 0.0, -1.0, 1.0)[:, None]
+        T = stored.T @ linalg.solve_triangular(R, A.T, trans="T").T if len(R) else T[:, :0]
+    pattern = terms.pattern(rows.pattern)
+    shared: dict[str, Any] = {
+        "qr_R": R,
+        "pattern": pattern,
+        "groups": terms.groups,
+        "term_positions": terms.positions,
+        "parametrization": parametrization_of(spec),
+        "bases": terms.bases,
+        "solver": solver_of(pattern, [None] * len(terms.groups), terms.groups),
+    }
+    of_terms = zip(spec.random_terms, columns.terms, terms.of_terms, strict=True)
+    blocks = StoredBlocks(
+        stored.store,
+        replace(stored.empty, **shared, X=np.zeros((0, len(R)))),
+        T,
+        tuple(
+            StoredTerm(t, _empty_term(term), None if is_identity(M) else M)
+            for term, (t, _), M in of_terms
+        ),
+        terms.factors,
     )
+    return replace(rows, **shared, blocks=blocks)
 
 
 def _complete(model: StreamedModel, store: ArrayBlocks) -> tuple[Matrix, DensitySizes]:
