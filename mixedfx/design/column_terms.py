@@ -88,14 +88,15 @@ def product_columns(
         if found is None or len(found) != n:
             return None
         values[factor] = found
-    columns = np.ones((n, len(info.column_names)), order=order)
+    columns = np.empty((n, len(info.column_names)), order=order)
     at = 0
     for subterms in info.term_codings.values():
         for subterm in subterms:
             coded = [_coded(subterm, factor, values[factor]) for factor in subterm.factors]
             # The first factor's columns vary fastest.
             for combination in itertools.product(*reversed(coded)):
-                for column in reversed(combination):
+                columns[:, at] = combination[-1] if combination else 1.0
+                for column in reversed(combination[:-1]):
                     columns[:, at] *= column
                 at += 1
     return columns

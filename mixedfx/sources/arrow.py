@@ -71,9 +71,9 @@ class FilesSource:
 
     def chunks(self, names: Sequence[str]) -> Iterator[pd.DataFrame]:
         """Row groups, cut and put together to the length of a chunk."""
-        schema = self._common_schema(names)
-        parts = _fragments(self.files, self._datasets, schema)
-        yield from _chunks(parts, names, chunk_length(len(names), self.chunk_rows))
+        schema, length = self._common_schema(names), chunk_length(len(names), self.chunk_rows)
+        parts = _fragments(self.files, self._datasets, schema, length)
+        yield from _chunks(parts, names, length)
 
     def bounds(self, name: str) -> tuple[int, int] | None:
         """Smallest and largest integer of a column, by the statistics of Parquet files."""
@@ -210,7 +210,7 @@ def _bounds(fragments: Iterable[Any], name: str) -> tuple[int, int] | None:
 Parts = list[tuple[str, Callable[[], Iterator[Any]]]]
 
 
-def _fragments(files: Sequence[Path], datasets: Sequence[Any], schema: Any) -> Parts:
+def _fragments(files: Sequence[Path], datasets: Sequence[Any], schema: Any, length: int) -> Parts:
     """Row groups of Parquet files, whole files of other formats, with how each is read."""
     parts: Parts = []
     for file, dataset in zip(files, datasets, strict=True):
@@ -220,12 +220,12 @@ def _fragments(files: Sequence[Path], datasets: Sequence[Any], schema: Any) -> P
                 split = fragment.split_by_row_group()
                 groups = [(f"file {file}, row group {i}", g) for i, g in enumerate(split)]
                 check_not_empty(len(groups), f"file {file}")
-            parts += [(origin, _batches_of(group, schema)) for origin, group in groups]
+            parts += [(origin, _batches_of(group, schema, length)) for origin, group in groups]
     return parts
 
 
-def _batches_of(fragment: Any, schema: Any) -> Callable[[], Iterator[Any]]:
-    return lambda: fragment.to_batches(schema=schema, columns=schema.names)
+def _batches_of(fragment: Any, schema: Any, length: int) -> Callable[[], Iterator[Any]]:
+    return lambda: fragment.to_batches(schema=schema, columns=schema.names, batch_size=length)
 
 
 def _chunks(parts: Parts, names: Sequence[str], length: int) -> Iterator[pd.DataFrame]:

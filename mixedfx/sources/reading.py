@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from queue import Empty, Full, Queue
 from typing import Any
@@ -19,16 +20,31 @@ _WAIT = 0.1
 
 def read_chunks(source: DataSource, names: Sequence[str], title: str) -> Iterator[pd.DataFrame]:
     """Chunks of a pass, the next one read while one is used; row numbers go on over chunks."""
-    from tqdm.auto import tqdm
-
-    n_rows = 0
-    with tqdm(desc=title, unit=" rows", unit_scale=True, delay=DELAY, leave=False) as bar:
+    n_rows, bar, start = 0, None, time.monotonic()
+    try:
         for frame in numbered(_ahead(lambda: source.chunks(names))):
             n_rows += len(frame)
             yield frame
-            bar.update(len(frame))
+            if bar is not None:
+                bar.update(len(frame))
+            elif time.monotonic() - start > DELAY:
+                bar = _bar(title, n_rows, time.monotonic() - start)
+    finally:
+        if bar is not None:
+            bar.close()
     if n_rows == 0:
         raise EmptyDataError("the source has no rows.")
+
+
+def _bar(title: str, n_rows: int, seconds: float) -> Any:
+    """Bar of a pass that has taken some seconds: its import takes as long as a short pass."""
+    from tqdm.auto import tqdm
+
+    bar = tqdm(desc=title, unit=" rows", unit_scale=True, initial=n_rows, leave=False)
+    bar.start_t -= seconds
+    bar.initial = 0  # rows a second are those since the start
+    bar.refresh()
+    return bar
 
 
 def numbered(frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:

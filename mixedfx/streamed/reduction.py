@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -19,8 +20,8 @@ from mixedfx.likelihood.stream.sums import (
 from mixedfx.sources.reading import read_chunks
 from mixedfx.sources.source import DataSource, PartitionedSource, naming_origin
 
-# Chunks whose rows are summed at a time.
-_SUMMED = 2
+# Chunks whose rows are summed at a time, beside the making of further ones: on two processors one.
+_SUMMED = max(1, min(2, (os.cpu_count() or 1) - 1))
 
 
 def reduce_source(source: DataSource, plan: ReductionPlan) -> RowSums:
@@ -43,9 +44,9 @@ class Summation:
 
     def __init__(self, plan: ReductionPlan) -> None:
         self.plan = plan
-        self._sums = ThreadPoolExecutor(_SUMMED, thread_name_prefix="mixedfx sums")
-        self._adding = ThreadPoolExecutor(1, thread_name_prefix="mixedfx total")
-        self._waiting: deque[Future[RowSums]] = deque()
+        self._threads = ThreadPoolExecutor(_SUMMED, thread_name_prefix="mixedfx sums")
+        self._running: deque[Future[RowSums]] = deque()
+        self._spare: list[RowSums] = []  # of chunks that were added: new arrays take time
         self._total: Future[RowSums] | None = None
 
     def __enter__(self) -> Summation:
@@ -54,23 +55,27 @@ class Summation:
 
     def __exit__(self, *_: object) -> None:
         """End the threads."""
-        for pool in (self._sums, self._adding):
-            pool.shutdown(cancel_futures=True)
+        self._threads.shutdown(cancel_futures=True)
 
     def add(self, rows: ModelRows, found: CompleteRows) -> None:
-        """Add the rows of a chunk; waits for those before, so that few are in memory."""
-        if len(self._waiting) == _SUMMED:
-            self._add_first()
-        self._waiting.append(self._sums.submit(reduce_rows, rows, found, self.plan))
+        """Add the rows of a chunk; waits for some before, so that few are in memory."""
+        if len(self._running) > _SUMMED:
+            self._running.popleft().result()
+        self._total = self._threads.submit(self._added, self._total, rows, found)
+        self._running.append(self._total)
+
+    def _added(
+        self, before: Future[RowSums] | None, rows: ModelRows, found: CompleteRows
+    ) -> RowSums:
+        """Sums up to a chunk, given those up to the one before, which was begun before."""
+        own = reduce_rows(rows, found, self.plan, self._spare.pop() if self._spare else None)
+        if before is None:
+            return added(None, own)
+        total = added(before.result(), own)
+        self._spare.append(own)
+        return total
 
     def total(self) -> RowSums:
         """Sums of all chunks."""
-        while self._waiting:
-            self._add_first()
         assert self._total is not None
         return self._total.result()
-
-    def _add_first(self) -> None:
-        own = self._waiting.popleft().result()
-        before = None if self._total is None else self._total.result()
-        self._total = self._adding.submit(added, before, own)

@@ -168,6 +168,8 @@ def concatenated(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Rows of some tables, categories joined."""
     if len(parts) == 1:
         return parts[0]
+    if not any(isinstance(dtype, pd.CategoricalDtype) for part in parts for dtype in part.dtypes):
+        return pd.concat(parts)
     joined: dict[str, pd.Series] = {}
     for name in parts[0].columns:
         columns = [part[name] for part in parts]

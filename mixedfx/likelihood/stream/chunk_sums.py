@@ -7,6 +7,7 @@ A column of X that is one of a random term's own, ``M = Z~ T^-1`` in the term's 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +26,10 @@ from mixedfx.linalg.cholesky.batched import WIDE
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 
+LevelSums = tuple[Matrix, Matrix]
+
 # Rows whose columns a processor's cache holds.
-_BLOCK = 1 << 14
+_BLOCK = 1 << 17
 
 
 def products_in_blocks(columns: Sequence[Vector], w: Vector | None) -> Matrix:
@@ -43,38 +46,45 @@ class LevelRows:
 
     def __init__(self, terms: Sequence[RandomTermRows], bases: Sequence[ColumnBasis]) -> None:
         self.own, self.bases = tuple(terms), tuple(bases)
-        self.terms = list(rows_in_basis(terms, bases))
+        self.terms = [_in_basis(*pair) for pair in zip(terms, bases, strict=True)]
         self.columns = term_columns(self.terms)  # None stands for a column of ones
         self.codes, self.n_levels = terms[0].codes, terms[0].n_levels
         self.counts = np.bincount(self.codes, minlength=self.n_levels).astype(float)
 
-    def sums(self, columns: list[Vector], w: Vector | None) -> tuple[Matrix, Matrix]:
-        """``Z'WZ`` (K, K, L) and ``Z'W[X, y]`` (K, m, L)."""
+    def sums(
+        self, columns: list[Vector], w: Vector | None, spare: LevelSums | None = None
+    ) -> LevelSums:
+        """``Z'WZ`` (K, K, L) and ``Z'W[X, y]`` (K, m, L); in arrays of others, if there are."""
         z, K, L = self.columns, len(self.columns), self.n_levels
         if K >= WIDE:
             return level_sums(self.terms, w, columns, self.codes, L)
-        ZtZ, ZtXy = np.empty((K, K, L)), np.empty((K, len(columns), L))
+        if spare is None:
+            spare = np.empty((K, K, L)), np.empty((K, len(columns), L))
+        ZtZ, ZtXy = spare
         weighted = [multiply(column, w) for column in z]
         for a in range(K):
             for b in range(a + 1):
-                ZtZ[a, b] = ZtZ[b, a] = self._total(multiply(weighted[a], z[b]))
+                self._add_up(multiply(weighted[a], z[b]), ZtZ[a, b])
+                ZtZ[b, a] = ZtZ[a, b]
         buffer = np.empty(len(self.codes))
         for c, column in enumerate(columns):
             of_basis = self._in_basis(column)
             for a in range(K):
                 if of_basis is not None:
-                    ZtXy[a, c] = of_basis @ ZtZ[a]
+                    np.dot(of_basis, ZtZ[a], out=ZtXy[a, c])
                     continue
                 left = weighted[a]
                 product = column if left is None else np.multiply(left, column, out=buffer)
-                ZtXy[a, c] = self._total(product)
+                self._add_up(product, ZtXy[a, c])
         return ZtZ, ZtXy
 
-    def _total(self, product: Vector | None) -> Vector:
+    def _add_up(self, product: Vector | None, into: Vector) -> None:
         """Sums by level; of ones they are the numbers of rows."""
         if product is None:
-            return self.counts
-        return np.bincount(self.codes, product, self.n_levels).astype(float, copy=False)
+            into[:] = self.counts
+            return
+        into[:] = 0.0
+        np.add.at(into, self.codes, product)
 
     def _in_basis(self, column: Vector) -> Vector | None:
         """Coefficients (K,) of a column of a term in the bases of all; None of another column."""
@@ -88,6 +98,17 @@ class LevelRows:
                     return coefficients
             start += k
         return None
+
+
+def _in_basis(term: RandomTermRows, basis: ColumnBasis) -> RandomTermRows:
+    """A term with the columns of its basis."""
+    M = term.model_matrix
+    if basis.is_identity or M.strides[0] == 0 or len(M) <= _BLOCK:
+        return rows_in_basis([term], [basis])[0]
+    columns = np.empty(M.shape, order="F")
+    for start in range(0, len(M), _BLOCK):
+        columns[start : start + _BLOCK] = basis.columns(M[start : start + _BLOCK])
+    return replace(term, model_matrix=columns)
 
 
 def _is_equal(own: Vector, column: Vector) -> bool:

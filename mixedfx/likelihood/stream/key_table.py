@@ -8,7 +8,8 @@ of a bucket, and the memory of a bucket is given back when it has been read.
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterator
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ Keys = npt.NDArray[np.int64]
 
 # Bits of the number of buckets at most, and of the keys in one at least; keys of so many bits take
 # four bytes.
-_BUCKET_BITS, _LEAST_BITS, _SHORT = 8, 16, 32
+_BUCKET_BITS, _LEAST_BITS, _SHORT = 6, 16, 32
 # A full bucket is merged where that left less than the first share the last time; at twice the
 # length, where it left less than the second; else at four times.
 _DISTINCT, _ALL_DISTINCT = 0.8, 0.95
@@ -34,6 +35,8 @@ _ROOM, _FULL, _LEAST_ROOM = 2.0, 0.75, 1024
 _OWN_PAGES = 1 << 20
 # Growth of a table between two looks at the memory.
 _LOOK = 1.25
+# Buckets that are merged at a time.
+_THREADS = 2
 # Share of numbers with the key of the one before them up to which these are added one by one.
 _FEW_REPEATED = 0.2
 
@@ -83,20 +86,24 @@ class KeyTable:
 
     def merge(self) -> int:
         """Have each key once, in increasing order; the number of keys."""
-        for bucket in self._buckets:
-            bucket.merge()
+        with ThreadPoolExecutor(_THREADS) as pool:
+            list(pool.map(_Bucket.merge, self._buckets))
         return len(self)
 
-    def take(self) -> Iterator[tuple[Keys, Matrix]]:
-        """Keys and sums of one bucket after the other, each of which is given up."""
-        buckets, lows = self._buckets[::-1], iter(self._lows.tolist())
+    def take(self, use: Callable[[slice, Keys, Matrix], None]) -> None:
+        """Use keys and sums of each bucket, with their place among all; buckets are given up."""
+        ends = np.cumsum([bucket.n for bucket in self._buckets]).tolist()
+
+        def take_one(i: int) -> None:
+            bucket = self._buckets[i]
+            keys = bucket.keys[: bucket.n].astype(np.int64)
+            keys += self._lows[i]
+            use(slice(ends[i] - bucket.n, ends[i]), keys, bucket.values[:, : bucket.n])
+            bucket.give_up()
+
+        with ThreadPoolExecutor(_THREADS) as pool:
+            list(pool.map(take_one, range(len(self._buckets))))
         self._buckets = []
-        while buckets:
-            bucket = buckets.pop()
-            yield (
-                bucket.keys[: bucket.n].astype(np.int64) + next(lows),
-                bucket.values[:, : bucket.n],
-            )
 
 
 class _Bucket:
@@ -124,6 +131,11 @@ class _Bucket:
         at = slice(self.n, self.n + m)
         self.keys[at], self.values[:, at] = keys, values
         self.n += m
+
+    def give_up(self) -> None:
+        """Give the memory back."""
+        self.n = self._merged = 0
+        self.keys, self.values = self.keys[:0].copy(), self.values[:, :0].copy()
 
     def _take_room(self, room: int) -> None:
         keys, values = self.keys, self.values

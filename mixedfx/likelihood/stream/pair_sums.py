@@ -104,13 +104,15 @@ class PairTable:
     def _taken(self, table: KeyTable) -> PairTotals:
         n, width = table.merge(), self.shape[1]
         rows, cols = (_levels(n, n_levels) for n_levels in self.shape)
-        values, start = np.empty((self.n_products, n)), 0
-        for keys, sums in table.take():
-            part = slice(start, start + len(keys))
-            rows[part] = keys // width
-            cols[part] = keys - rows[part].astype(np.int64) * width
-            values[:, part] = sums
-            start = part.stop
+        values = np.empty((self.n_products, n))
+
+        def put(part: slice, keys: Keys, sums: Matrix) -> None:
+            of_rows = keys // width
+            rows[part], values[:, part] = of_rows, sums
+            of_rows *= width
+            cols[part] = np.subtract(keys, of_rows, out=keys)
+
+        table.take(put)
         return PairTotals(rows, cols, values)
 
 

@@ -64,6 +64,11 @@ class ReductionPlan:
         return R
 
 
+# Sums by level of each grouping factor.
+_BY_LEVEL = ("ZtZ", "ZtXy", "counts")
+_NO_LEVELS: dict[str, Any] = dict.fromkeys(_BY_LEVEL, ())
+
+
 @dataclass(frozen=True)
 class Largest:
     """Largest value over the rows of each of some quantities, (r,): maxima instead of sums."""
@@ -104,8 +109,14 @@ def reduce_chunk(frame: pd.DataFrame, plan: ReductionPlan) -> RowSums:
     return reduce_rows(rows, found, plan)
 
 
-def reduce_rows(rows: ModelRows, found: CompleteRows, plan: ReductionPlan) -> RowSums:
-    """Sums over the rows that a chunk has, in which nothing of the user's is called."""
+def reduce_rows(
+    rows: ModelRows, found: CompleteRows, plan: ReductionPlan, spare: RowSums | None = None
+) -> RowSums:
+    """
+    Sums over the rows that a chunk has, in which nothing of the user's is called.
+
+    Sums by level are put into the arrays of those of another chunk, if these are not needed.
+    """
     X, w = plan.fixed_columns(rows.X), rows.weights
     y = rows.response_less_offset
     residuals = y - X @ plan.coef
@@ -113,7 +124,11 @@ def reduce_rows(rows: ModelRows, found: CompleteRows, plan: ReductionPlan) -> Ro
     XytXy = products_in_blocks([*columns, residuals], w)
     XtX = XytXy[:-1, :-1] if w is None else products_in_blocks(columns, None)
     by_group = _by_group(rows, plan.bases)
-    sums = [own.sums([*columns, residuals], w) for own in by_group]
+    spares = [None] * len(by_group) if spare is None else zip(spare.ZtZ, spare.ZtXy, strict=True)
+    sums = [
+        own.sums([*columns, residuals], w, arrays)
+        for own, arrays in zip(by_group, spares, strict=True)
+    ]
     return RowSums(
         n=rows.n,
         n_dropped=rows.n_dropped,
@@ -225,8 +240,17 @@ def of_observed_levels(sums: RowSums) -> RowSums:
 
 
 def added(total: RowSums | None, own: RowSums) -> RowSums:
-    """Sums over the rows of both; those by pair are added in place to those of a total."""
-    return combine(total, own) if total is not None else _in_tables(own)
+    """Sums over the rows of both; those by level and by pair are added in place to a total's."""
+    if total is None:
+        first: RowSums = _in_tables(own)
+        return first
+    for name in _BY_LEVEL:
+        for into, further in zip(getattr(total, name), getattr(own, name), strict=True):
+            into += further
+    return replace(
+        combine(replace(total, **_NO_LEVELS), replace(own, **_NO_LEVELS)),
+        **{name: getattr(total, name) for name in _BY_LEVEL},
+    )
 
 
 def _in_tables(sums: Any) -> Any:
