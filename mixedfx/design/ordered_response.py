@@ -55,6 +55,9 @@ class OrderedLevels(ResponseSpec):
 
     def observe(self, name: str, parts: Sequence[Any], weights: Vector | None) -> Observed:
         """Position of each row's category, from 1 on."""
+        known = self._codes_of(parts[0])
+        if known is not None:
+            return Observed(known.astype(float) + 1.0, weights)
         values = pd.Series(np.asarray(parts[0], dtype=object).reshape(-1))
         codes = pd.Index(list(self.levels), dtype=object).get_indexer(values)
         if (codes < 0).any():
@@ -64,6 +67,16 @@ class OrderedLevels(ResponseSpec):
                 f"of the fit: {listed_levels(self.levels)}."
             )
         return Observed(codes.astype(float) + 1.0, weights)
+
+    def _codes_of(self, values: Any) -> Codes | None:
+        """Codes of a categorical column of these levels in this order, all known; else None."""
+        dtype = getattr(values, "dtype", None)
+        if not isinstance(dtype, pd.CategoricalDtype):
+            return None
+        if tuple(dtype.categories.tolist()) != self.levels:
+            return None
+        codes = np.asarray(pd.Categorical(values).codes, dtype=np.intp)
+        return codes if (codes >= 0).all() else None
 
     def note(self, name: str) -> str:
         """Categories without rows, and two categories, which are binomial."""

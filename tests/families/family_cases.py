@@ -73,6 +73,10 @@ class Case:
     def has_all_derivatives(self):
         return self.family.all_derivatives(self.y, self.w, self.eta, self.params) is not None
 
+    @property
+    def is_log_concave(self):
+        return self.family.link.name in self.family.log_concave_links
+
     def __str__(self):
         weighted = ", weighted" if self.weighted else ""
         return f"{self.family} {[float(p) for p in self.params]}{weighted}"

@@ -108,6 +108,13 @@ def test_second_derivatives_by_the_params_are_those_of_differences(case):
     assert np.abs(exact.weight_slope - differences(weight, eta)).max() < 1e-7 * scale
 
 
+@pytest.mark.parametrize("case", [c for c in CASES if c.is_log_concave], ids=str)
+def test_log_concave_densities_have_no_negative_weight(case):
+    for shift in (-30.0, -3.0, 0.0, 3.0, 30.0):
+        rows = case.family.derivatives(case.y, case.w, case.eta + shift, case.params)
+        assert (rows.weight >= 0.0).all()
+
+
 @pytest.mark.parametrize("anchor", range(4))
 def test_thresholds_about_each_have_the_jacobian_of_differences(anchor):
     thresholds, at = Flexible(anchor), np.array([0.3, -0.4, 0.8, 0.1])

@@ -9,7 +9,7 @@ rise, and the boundary is probed for a direction of descent (:mod:`mixedfx.estim
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -57,6 +57,9 @@ _BEFORE_NEWTON_STEP = 1e-8
 # Laplace's approximation is unbounded where the curvature of a density at its mode goes to zero:
 # the search does not go nearer.
 LEAST_CURVATURE = 0.05
+# Up to so many parameters, or numbers of the rows by parameters, a Hessian costs as much as an
+# evaluation or two; it grows with them, as an evaluation does not.
+_FEW_PARAMETERS, _SMALL = 10, 20_000
 # Step of the difference that gives the curvature by a coordinate of the family's parameters.
 _PARAM_STEP = 1e-2
 
@@ -249,15 +252,25 @@ def search(
 
 
 def _minimize(objective: MarginalObjective, x: Vector, control: Control) -> TrustRegionResult:
-    exact = objective.has_exact_hessian
     return minimize(
         objective,
         x,
         initial_hessian=lambda: objective.initial_hessian(x),
-        hessian=ExactHessian(objective.last_hessian) if exact else lambda: None,
+        hessian=_hessian_after_steps(objective),
         tolerance=max(control.tolerance, _BEFORE_NEWTON_STEP),
         max_evaluations=control.max_evaluations,
     )
+
+
+def _hessian_after_steps(objective: MarginalObjective) -> Callable[[], Matrix | None]:
+    """The exact Hessian after each step where it costs less than the steps that it saves."""
+    m, n = objective.coordinates.size, objective.likelihood.model.n
+    is_cheap = m <= _FEW_PARAMETERS or m * n <= _SMALL
+    if objective.has_exact_hessian and is_cheap:
+        return ExactHessian(objective.last_hessian)
+    # The start, without random effects, is far from the optimum: its Hessian serves one step.
+    once = [objective.last_hessian]
+    return lambda: once.pop()() if once else None
 
 
 def _with_roots(

@@ -31,6 +31,26 @@ def fit(wine):
     return fitted("rating ~ temp + contact + (1 | judge)", wine)
 
 
+def test_few_evaluations_are_needed(fit):
+    assert fit.model.optimizer_result.evaluations <= 4
+
+
+def test_the_optimum_does_not_depend_on_the_start(fit, wine):
+    other = fitted("rating ~ temp + contact + (1 | judge)", wine, start=[0.2])
+    np.testing.assert_allclose(other.params, fit.params, rtol=1e-7)
+    np.testing.assert_allclose(other.bse, fit.bse, rtol=1e-6)
+    assert other.deviance == pytest.approx(fit.deviance, abs=1e-9)
+
+
+def test_an_offset_is_part_of_the_start(wine):
+    shifted = wine.assign(known=2.0 * (wine["temp"] == "warm"))
+    plain = fitted("rating ~ temp + contact + (1 | judge)", wine)
+    beside = fitted("rating ~ temp + contact + (1 | judge)", shifted, offset="known")
+    moved = plain.params - beside.params
+    np.testing.assert_allclose(moved.filter(like="temp"), 2.0, rtol=1e-6)
+    np.testing.assert_allclose(moved.filter(like="contact"), 0.0, atol=1e-6)
+
+
 # ---------------------------------------------------------------- R
 
 # ordinal 2022.11-16: clmm(rating ~ ..., wine, link, threshold, nAGQ): log-likelihood, coefficients,
