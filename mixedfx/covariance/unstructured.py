@@ -105,6 +105,8 @@ class Unstructured(CovarianceStructure):
         k, r = root.shape
         if r == 0:
             return EntryCoordinates(k, np.arange(0), np.arange(0)), np.zeros(0)
+        if k == r == 1:
+            return _lower_triangle(1), np.abs(root[0])
         T, pivots, *_ = dgeqp3(root.T)
         rows, cols, reduced = _lower_trapezoid(k, r, tuple(pivots.tolist()))
         signs = np.where(T.diagonal() < 0.0, -1.0, 1.0)
@@ -127,9 +129,11 @@ class Unstructured(CovarianceStructure):
 
 def effects_on_boundary(factor: Matrix) -> tuple[Component, ...]:
     """Sds below ``ZERO``, and the effects that are collinear."""
+    if factor.shape == (1, 1):
+        return (Component("sd", (0,), 0.0),) if abs(factor.item()) < ZERO else ()
     sds = np.sqrt(np.einsum("ij,ij->i", factor, factor))
     zero = sds < ZERO
-    if not zero.any() and (len(sds) == 1 or is_regular(factor / sds[:, None], ZERO)):
+    if not zero.any() and is_regular(factor / sds[:, None], ZERO):
         return ()
     found = [Component("sd", (i,), 0.0) for i in np.flatnonzero(zero).tolist()]
     if (~zero).sum() > 1:
@@ -175,12 +179,12 @@ def is_regular(factor: Matrix, tolerance: float) -> bool:
     With the squares of the others at most their mean to the power of their number (Yu and Gu
     1997, Linear Algebra Appl. 253:25): ``|det| ((k - 1) / |F|^2)^((k - 1) / 2)`` is a lower bound.
     """
+    if factor.shape == (1, 1):
+        return tolerance < abs(factor.item()) < math.inf
     k, squares = len(factor), float(np.vdot(factor, factor))
     if factor.shape != (k, k) or not 0.0 < squares < np.inf:
         return False
-    least = math.sqrt(squares)
-    if k > 1:
-        least = abs(math.prod(dgetrf(factor)[0].diagonal().tolist()))
+    least = abs(math.prod(dgetrf(factor)[0].diagonal().tolist()))
     least *= math.pow(max(k - 1, 1) / squares, 0.5 * (k - 1))
     return least > max(tolerance, _ROOT_ROUNDING * math.sqrt(squares))
 

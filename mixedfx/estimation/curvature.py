@@ -88,12 +88,20 @@ def hessian_at_optimum(
 
 
 def dense_derivatives(
-    likelihood: GaussianLikelihood, factors: Sequence[Matrix]
+    likelihood: GaussianLikelihood, factors: Sequence[Matrix], known: DensePoint | None = None
 ) -> tuple[HessianAtOptimum, DensePoint]:
-    """Derivatives at scaled factors of a small model, and all else that one factor has there."""
+    """
+    Derivatives at scaled factors of a small model, and all else that one factor has there.
+
+    ``known`` is the last point of the search, which may be this one.
+    """
     coordinates, x = rank_reduced_coordinates(likelihood.parametrization, factors)
     scaled = ScaledLikelihood(likelihood, coordinates)
-    point = scaled.dense_point(x)
+    at = coordinates.lambdas(x)
+    if known is not None and all((a == b).all() for a, b in zip(at, known.factors, strict=True)):
+        point = known
+    else:
+        point = DensePoint.of(likelihood.dense, at, reml=likelihood.reml)
     gradient, hessian = point.gradient(coordinates, x), point.hessian(coordinates, x)
     return HessianAtOptimum(scaled, x, gradient, hessian), point
 

@@ -80,7 +80,7 @@ class ScaledDeviance:
         )
         self.last: tuple[Vector, float, Vector] | None = None  # x, deviance, gradient
         self._solution: Solution | FieldPoint | None = None  # at the last point
-        self._dense_point: DensePoint | None = None  # the same of a small model
+        self.dense_point: DensePoint | None = None  # the same of a small model
 
     def __call__(self, x: Vector) -> tuple[float, Vector]:
         """Deviance and gradient at ``x``; infinite where the matrices are not positive definite."""
@@ -102,7 +102,7 @@ class ScaledDeviance:
             check_positive_pwrss(self.crossprod, point.criterion.pwrss)
             return point.criterion.deviance, point.score
         if function.is_small:
-            at = self._dense_point = function.dense_point(x)
+            at = self.dense_point = function.dense_point(x)
             check_positive_pwrss(self.crossprod, at.pwrss)
             return at.deviance, at.gradient(self.coordinates, x)
         solution = self._solution = function.at(x)
@@ -145,9 +145,9 @@ class ScaledDeviance:
 
     def _exact_hessian(self, x: Vector) -> Matrix:
         """Second derivatives at the last point evaluated; of a large model, by differences."""
-        if self._dense_point is None:
+        if self.dense_point is None:
             return self.function.hessian(x)
-        return self._dense_point.hessian(self.coordinates, x)
+        return self.dense_point.hessian(self.coordinates, x)
 
     @property
     def has_exact_hessian(self) -> bool:

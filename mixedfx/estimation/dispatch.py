@@ -154,7 +154,8 @@ def _confirm(
     ):
         return result
     try:
-        mixedlm = StatsModels(known=expressed)
+        beta = None if result.solution is None else result.solution.beta
+        mixedlm = StatsModels(known=expressed, coefficients=beta)
         second = mixedlm.estimate(design, likelihood, control=control, start=result.theta)
     except SearchError as error:
         return replace(result, remarks=(f"not checked by statsmodels: {error}",))

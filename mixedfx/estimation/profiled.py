@@ -41,7 +41,8 @@ from mixedfx.linalg.trust_region import TrustRegionResult
 
 Vector = npt.NDArray[np.float64]
 
-# Moment estimates are the last start where a point of the grid is lower by more than this.
+# Moment estimates are the last start where a point of the grid is lower by more than this; of
+# scalar terms no start where it is lower at all.
 _FAR = 4.0
 # With weights this many times their median, root mean squares are those of a few rows, and the
 # moment estimates are of no use as starting values.
@@ -114,28 +115,26 @@ class Profiled:
         grid = grid_minima(likelihood)
         # Of scalar terms the grid is one of all parameters: moment estimates add no minimum.
         all_on_grid = bool(grid) and all(at.k == 1 for _, at in parametrization.terms)
-        first, is_first = None, False
-        if not all_on_grid:
-            first = at(moment_estimates(crossprod))
-            if start is None and design.rows.weight_ratio > _DOMINANT_WEIGHT:
-                first = at(_best_start(first))
-            value = _deviance_at_start(first) if grid or ends else -np.inf
-            known = min((end.value for end in ends), default=np.inf)
-            is_first = value < known and (not grid or value <= grid[0].value + _FAR)
-            if is_first:
-                yield first
+        first = at(moment_estimates(crossprod, likelihood.dense_if_small, reml=likelihood.reml))
+        if start is None and design.rows.weight_ratio > _DOMINANT_WEIGHT:
+            first = at(_best_start(first))
+        value = _deviance_at_start(first) if grid or ends else -np.inf
+        known = min((end.value for end in ends), default=np.inf)
+        far = 0.0 if all_on_grid else _FAR
+        is_first = value < known and (not grid or value <= grid[0].value + far)
+        if is_first:
+            yield first
         for point in grid:
             # An end above the point is of another minimum, however near.
             if not any(end.value <= point.value and point.is_beside(end.scaled) for end in ends):
                 yield at(parametrization.to_params(point.factors))
-        if grid and first is not None and not is_first:
+        if grid and not is_first and not all_on_grid:
             yield first
         end = min(ends, key=lambda end: end.value, default=None)
         if end is None or all(structure.linear for structure, _ in parametrization.terms):
             return  # of a structure that is linear there is one minimum by the correlations
         x = parametrization.to_params(end.scaled)
-        deviance = _finite_deviance(first or at(x))
-        for other in other_correlations(parametrization, x, deviance):
+        for other in other_correlations(parametrization, x, _finite_deviance(first)):
             yield at(other)
 
 

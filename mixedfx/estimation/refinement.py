@@ -104,7 +104,7 @@ def _evaluated(end: Descent, factors: Sequence[Matrix]) -> tuple[Descent, Hessia
     last digit, as the factors of coordinates of full rank are those of which these are.
     """
     likelihood = end.objective.likelihood
-    at, point = dense_derivatives(likelihood, factors)
+    at, point = dense_derivatives(likelihood, factors, end.objective.dense_point)
     coordinates = at.scaled.coordinates
     if coordinates.is_linear and coordinates.size == likelihood.parametrization.size:
         return replace(end, factors=tuple(point.factors), point=point), at, point.deviance

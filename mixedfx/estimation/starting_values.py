@@ -14,15 +14,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg.lapack import dgecon, dgetrf, dgetrs
 
 from mixedfx.covariance.coordinates import Coordinates, concatenate
 from mixedfx.covariance.parametrization import identity_params
+from mixedfx.estimation.dense_moments import dense_moments
 from mixedfx.estimation.minimum_norm import minimum_norm_estimates
 from mixedfx.likelihood.crossproducts import CrossProducts
+from mixedfx.likelihood.dense import DenseCrossProducts
 from mixedfx.linalg.cholesky.batched import WIDE, matmul, penalized_inverse
 from mixedfx.linalg.cholesky.block_matrix import BlockMatrix
-from mixedfx.linalg.symmetric import eigenvectors
+from mixedfx.linalg.symmetric import eigenvectors, solve_or_least_norm
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -33,8 +34,6 @@ Array = npt.NDArray[np.float64]
 _MIN_VARIANCE, _MAX_VARIANCE = 0.01, 1e4
 # Eigenvalues of a Hessian are raised to at least this share of the largest.
 _MIN_EIGENVALUE_RATIO = 1e-3
-# Reciprocal condition number of a moment equation without a solution.
-_SINGULAR = 1e-10
 # Backfitting sweeps over several factors: exact for balanced crossed and nested designs.
 _SWEEPS = 2
 # Relative standard deviation of the effects in backfitting: nearly no shrinkage.
@@ -50,42 +49,46 @@ class _FactorMoments:
     rms: Vector  # (K,) root mean squares of the columns
 
 
-def moment_estimates(crossprod: CrossProducts) -> Vector:
+def moment_estimates(
+    crossprod: CrossProducts, dense: DenseCrossProducts | None = None, *, reml: bool = True
+) -> Vector:
     """
     Minimum norm quadratic estimates of theta at Lambda = I, without iteration.
 
     With ``b = (Z'Z + I)^-1 Z'r``, r the residuals of least squares and of the other factors,
     ``E sum_l b_l b_l'`` is linear in the factor's covariance and in sigma**2, and is solved for
-    the former (Rao 1972, J. Am. Stat. Assoc. 67:112).
+    the former (Rao 1972, J. Am. Stat. Assoc. 67:112). Of a small model, whose dense matrix is
+    given, all terms are estimated together, by the criterion.
     """
     if crossprod.has_precision:
         return identity_params(crossprod.parametrization)
     if max(crossprod.ZtZ.layout.widths) >= WIDE:
         return _generic_params(crossprod)
-    moments = [_factor_moments(crossprod, f) for f in crossprod.ZtZ.layout.factors]
-    if crossprod.ZtZ.within:  # levels that share rows
-        found, residual_variance = minimum_norm_estimates(crossprod)
-        covariances = [cov * np.outer(m.rms, m.rms) for cov, m in zip(found, moments, strict=True)]
-    else:
-        covariances, residual_variance = _level_by_level(crossprod, moments)
-    residual_variance = _known_or(crossprod, residual_variance)
+    found = None if dense is None else dense_moments(dense, reml=reml)
+    if found is None:
+        found = _moments_by_factor(crossprod)
+    covariances, residual_variance = found
     params = []
-    terms = zip(
-        crossprod.term_positions,
-        crossprod.parametrization.terms,
-        strict=True,
-    )
-    for position, (structure, at) in terms:
-        part = position.columns
-        cov = covariances[position.group][part, part] / residual_variance
+    terms = zip(covariances, crossprod.parametrization.terms, strict=True)
+    for cov, (structure, at) in terms:
         if structure.invariance == "diagonal":
             cov = np.diag(np.diag(cov))
-        rms = moments[position.group].rms[part]
-        values, vectors = eigenvectors(cov / (rms[:, None] * rms))
+        values, vectors = eigenvectors(cov / residual_variance)
         values = np.minimum(np.maximum(values, _MIN_VARIANCE), _MAX_VARIANCE)
         params.append(structure.nearest((vectors * values) @ vectors.T, at))
     theta = concatenate(params)
     return theta if np.isfinite(theta).all() else identity_params(crossprod.parametrization)
+
+
+def _moments_by_factor(crossprod: CrossProducts) -> tuple[list[Matrix], float]:
+    """Covariance of each term's effects, and the residual variance, one factor after another."""
+    if crossprod.ZtZ.within:  # levels that share rows
+        found, residual_variance = minimum_norm_estimates(crossprod)
+    else:
+        moments = [_factor_moments(crossprod, f) for f in crossprod.ZtZ.layout.factors]
+        in_units, residual_variance = _level_by_level(crossprod, moments)
+        found = [cov / np.outer(m.rms, m.rms) for cov, m in zip(in_units, moments, strict=True)]
+    return crossprod.term_blocks(found), _known_or(crossprod, residual_variance)
 
 
 def _level_by_level(
@@ -193,16 +196,8 @@ def _covariance(ZtZ: Matrix, Ztr: Matrix, residual_variance: float, inflation: f
     system = (flat @ flat.T).reshape(k, k, k, k).transpose(0, 2, 1, 3).reshape(k * k, k * k)
     noise = residual_variance * matmul(GA, G).sum(axis=2)
     right = (inflation * (b @ b.T) - noise).ravel()
-    cov = _solved(system, right).reshape(k, k)
+    cov = solve_or_least_norm(system, right).reshape(k, k)
     return np.asarray(0.5 * (cov + cov.T))
-
-
-def _solved(system: Matrix, right: Vector) -> Vector:
-    """Solution of a linear system; of least norm where it is singular."""
-    lu, pivots, info = dgetrf(system)
-    if info == 0 and dgecon(lu, float(np.abs(system).sum(axis=0).max()))[0] > _SINGULAR:
-        return np.asarray(dgetrs(lu, pivots, right)[0])
-    return np.asarray(np.linalg.lstsq(system, right, rcond=None)[0])
 
 
 def expected_hessian(crossprod: CrossProducts, coordinates: Coordinates, x: Vector) -> Matrix:

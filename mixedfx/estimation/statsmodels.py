@@ -85,6 +85,7 @@ class StatsModels:
     name: str = "statsmodels"
     # Where it is known that MixedLM can express the design, and that a start is an interior point.
     known: Expressed | None = None
+    coefficients: Vector | None = None  # at the start, where they are known
 
     def refusal(self, design: Design) -> str | None:
         """Why MixedLM cannot express a design, or would need too much memory; else None."""
@@ -105,9 +106,14 @@ class StatsModels:
         if not design.spec.random_terms:
             return _fit_least_squares(design, reml=likelihood.reml)
         expressed = self.known or _checked(design, likelihood.crossprod, start)
-        result = _fit_mixedlm(design, likelihood, expressed.terms, start)
+        if start is None:
+            parametrization = likelihood.parametrization
+            start = parametrization.to_params([np.eye(k) for k in parametrization.widths])
+        beta = likelihood.at(start).beta if self.coefficients is None else self.coefficients
+        params = _start_params(design.spec, likelihood, expressed.terms, start, beta)
+        result = _fit_mixedlm(design, expressed.terms, params, reml=likelihood.reml)
         theta = start  # where MixedLM's search takes no step from it
-        if theta is None or result.steps:
+        if result.steps:
             theta = _theta(design.spec, likelihood.crossprod, expressed.terms, result)
         return OptimizerResult(
             theta=theta,
@@ -141,20 +147,14 @@ def _checked(design: Design, crossprod: CrossProducts, start: Vector | None) -> 
     return found
 
 
-def _fit_mixedlm(
-    design: Design, likelihood: GaussianLikelihood, terms: MixedLMTerms, start: Vector | None
-) -> MixedLMOptimum:
+def _fit_mixedlm(design: Design, terms: MixedLMTerms, params: Any, *, reml: bool) -> MixedLMOptimum:
     """MixedLM's optimum; SearchError where it fails or its log-likelihood is not finite."""
     lm = import_module("regression.mixed_linear_model")
-    if start is None:
-        parametrization = likelihood.crossprod.parametrization
-        start = parametrization.to_params([np.eye(k) for k in parametrization.widths])
-    params = _start_params(design.spec, likelihood, terms, start)
     with np.errstate(all="ignore"):
         try:
             model = plain_model(design, terms)
             named = NamedModel(design, terms)
-            result = mixedlm_results(lm, model, params, named=named, reml=likelihood.reml)
+            result = mixedlm_results(lm, model, params, named=named, reml=reml)
             finite = np.isfinite(result.llf)
         except (np.linalg.LinAlgError, ValueError, FloatingPointError) as error:
             raise SearchError(f"MixedLM failed: {type(error).__name__}: {error}") from error
@@ -164,7 +164,11 @@ def _fit_mixedlm(
 
 
 def _start_params(
-    spec: ModelSpec, likelihood: GaussianLikelihood, terms: MixedLMTerms, theta: Vector
+    spec: ModelSpec,
+    likelihood: GaussianLikelihood,
+    terms: MixedLMTerms,
+    theta: Vector,
+    coefficients: Vector,
 ) -> Any:
     """MixedLM's parameters at theta: our coefficients there, and covariances over sigma**2."""
     lambdas = likelihood.parametrization.lambdas(theta)
@@ -174,7 +178,7 @@ def _start_params(
         lam = lambdas[terms.correlated]
         cov_re = lam @ lam.T
     return import_module("regression.mixed_linear_model").MixedLMParams.from_components(
-        fe_params=np.array(likelihood.at(theta).beta), cov_re=cov_re, vcomp=np.array(vcomp)
+        fe_params=np.array(coefficients), cov_re=cov_re, vcomp=np.array(vcomp)
     )
 
 

@@ -204,7 +204,7 @@ class CrossProducts:
         changes = [basis.inverse for basis in self.bases]
         if self.qr_R is not None:
             changes.append(self.qr_R)
-        conditions = [np.linalg.cond(R / np.linalg.norm(R, axis=0)) for R in changes if len(R)]
+        conditions = [np.linalg.cond(R / np.linalg.norm(R, axis=0)) for R in changes if len(R) > 1]
         return float(max(conditions, default=1.0))
 
     @property

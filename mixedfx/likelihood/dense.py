@@ -34,6 +34,8 @@ Codes = npt.NDArray[np.intp]
 _CHUNK_SIZE = 2_000_000
 # Standard deviations below this are zero: the inverses of their squares are finite.
 _TINY = 1e-150
+# Random effects up to which one dense factor costs less than the elimination of grouping factors.
+MAX_EFFECTS = 60
 # Random effects up to which derivatives by dense matrices cost less than differences.
 DENSE_EFFECTS = 150
 

@@ -35,8 +35,6 @@ from mixedfx.linalg.differences import jacobian, relative_steps
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 
-# Random effects up to which this costs less than the elimination of factors.
-MAX_EFFECTS = 60
 # Step of differences, relative to coordinates above one.
 _STEP = 1e-3
 
@@ -132,7 +130,7 @@ class DensePoint:
         without the last term where sigma is known.
         """
         terms, jacobians = self.dense.terms, coordinates.jacobians(x)
-        (K, K_P), h, s2 = self._projected, self.h, self.sigma2
+        (K, K_P), h, s2 = self.projected, self.h, self.sigma2
         tangents = terms.tangents(self.factors, jacobians)
         Dh, by_cov = terms.directions(tangents, h), terms.blocks(K - h[:, None] * (h / s2))
         H = terms.curvature(jacobians, by_cov) - terms.traces(tangents, K)
@@ -148,7 +146,7 @@ class DensePoint:
         return np.asarray(0.5 * (H + H.T))
 
     @property
-    def _projected(self) -> tuple[Matrix, Matrix]:
+    def projected(self) -> tuple[Matrix, Matrix]:
         """K and K_P, (q, q), as in :meth:`hessian`."""
         q, half, n = self.dense.q, self.half[:-1], self._own_rows
         ZtZ = self.dense.matrix[:q, :q]

@@ -46,6 +46,10 @@ class DenseTerms(Protocol):
         """``tr(D_i K D_j K)``, (m, m)."""
         ...
 
+    def along(self, tangents: Any, by_cov: Sequence[Matrix]) -> Vector:
+        """``tr(S D_i)``, (m,), S the derivatives by the covariances."""
+        ...
+
     def curvature(self, jacobians: Sequence[Array], by_cov: Sequence[Matrix]) -> Matrix:
         """``tr(S D_ij)``, (m, m), S the derivatives by the covariances, of linear factors."""
         ...
@@ -93,6 +97,10 @@ class ScalarTerms:
         """Sums of squares of the blocks of every two terms."""
         by_term = np.add.reduceat(np.add.reduceat(K * K, self.starts, axis=0), self.starts, axis=1)
         return np.asarray(tangents @ by_term @ tangents.T)
+
+    def along(self, tangents: Matrix, by_cov: Sequence[Matrix]) -> Vector:
+        """Products of numbers."""
+        return np.asarray(tangents @ np.array([S.item() for S in by_cov]))
 
     def curvature(self, jacobians: Sequence[Array], by_cov: Sequence[Matrix]) -> Matrix:
         """Products of derivatives by coordinates of the same term."""
@@ -157,6 +165,11 @@ class VectorTerms:
             if t != u:
                 found[parts[u], parts[t]] = traces.T
         return found
+
+    def along(self, tangents: list[Array], by_cov: Sequence[Matrix]) -> Vector:
+        """Term by term."""
+        terms = zip(tangents, by_cov, strict=True)
+        return np.concatenate([D.reshape(len(D), S.size) @ S.ravel() for D, S in terms])
 
     def curvature(self, jacobians: Sequence[Array], by_cov: Sequence[Matrix]) -> Matrix:
         """Term by term."""

@@ -20,7 +20,7 @@ from mixedfx.design.build import Design
 from mixedfx.design.rows import ModelRows
 from mixedfx.likelihood.accumulate import crossproducts_of, with_response
 from mixedfx.likelihood.crossproducts import CrossProducts
-from mixedfx.likelihood.dense import DenseCrossProducts
+from mixedfx.likelihood.dense import MAX_EFFECTS, DenseCrossProducts
 from mixedfx.likelihood.identifiability import Dependence, dependences
 from mixedfx.likelihood.pls import Solution, solve_pls, solve_pls_at_factors
 from mixedfx.likelihood.score import average_information, score_theta
@@ -93,6 +93,13 @@ class GaussianLikelihood:
     def dense(self) -> DenseCrossProducts:
         """The cross-products as one matrix: for small models."""
         return DenseCrossProducts.of(self.crossprod)
+
+    @property
+    def dense_if_small(self) -> DenseCrossProducts | None:
+        """The same where one dense factor costs less than the elimination of grouping factors."""
+        crossprod = self.crossprod
+        small = not crossprod.has_precision and crossprod.symbolic.size <= MAX_EFFECTS
+        return self.dense if small else None
 
     def at(self, theta: Vector) -> Solution:
         """Solution of the penalised least-squares problem at theta."""

@@ -17,7 +17,7 @@ from mixedfx.errors import ResponseError
 from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.dense import DENSE_EFFECTS
-from mixedfx.likelihood.dense_point import MAX_EFFECTS, DensePoint
+from mixedfx.likelihood.dense_point import DensePoint
 from mixedfx.likelihood.field import FieldLikelihood
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution
@@ -70,8 +70,7 @@ class ScaledLikelihood:
     @cached_property
     def is_small(self) -> bool:
         """Whether a point is computed faster by one dense matrix."""
-        crossprod = self.likelihood.crossprod
-        return not crossprod.has_precision and crossprod.symbolic.size <= MAX_EFFECTS
+        return self.likelihood.dense_if_small is not None
 
     def dense_point(self, x: Vector) -> DensePoint:
         """The likelihood at ``x`` by dense matrices, with its derivatives: of a small model."""

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg.lapack import dposv, dsyevd
+from scipy.linalg.lapack import dgecon, dgetrf, dgetrs, dposv, dsyevd
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
+
+# Reciprocal condition number of equations without a solution.
+_SINGULAR = 1e-10
 
 
 def eigenvalues(A: Matrix) -> Vector:
@@ -36,6 +39,14 @@ def solve_positive(A: Matrix, b: Vector) -> Vector | None:
     """Solution (k,) of ``A x = b``; None where A is not positive definite."""
     _, x, info = dposv(A, b, lower=1)
     return None if info else np.asarray(x)
+
+
+def solve_or_least_norm(A: Matrix, b: Vector) -> Vector:
+    """Solution (k,) of ``A x = b``; that of least norm where A is singular."""
+    lu, pivots, info = dgetrf(A)
+    if info == 0 and dgecon(lu, float(np.abs(A).sum(axis=0).max()))[0] > _SINGULAR:
+        return np.asarray(dgetrs(lu, pivots, b)[0])
+    return np.asarray(np.linalg.lstsq(A, b, rcond=None)[0])
 
 
 def _check(info: int) -> None:

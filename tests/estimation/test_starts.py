@@ -230,6 +230,8 @@ def test_permuted_terms_end_at_the_same_deviance(seed):
 @pytest.mark.parametrize("evaluations", [1, 2])
 def test_a_search_that_is_stopped_names_the_limit(evaluations):
     sleep = mfx.datasets.load("sleepstudy")
+    # Three days of every second subject: of all days the starting values are the optimum.
+    sleep = sleep[(sleep["Days"] < 3) | (sleep.index // 10 % 2 == 0)]
     with pytest.warns(ConvergenceWarning, match="limit on evaluations was reached") as warned:
         fit = mfx.lmer(
             "Reaction ~ Days + (Days | Subject)",

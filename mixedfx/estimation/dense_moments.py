@@ -1,0 +1,74 @@
+"""Minimum norm quadratic estimates of small models at Lambda = I, of all terms together.
+
+With ``V = W^-1 + Z Z'``, ``h = Z'Py``, ``K = Z'PZ``, the directions E_i of the covariances and
+``V_i = Z E_i Z'``, V_0 = W^-1 that of the residual variance,
+
+    sum_j tr(P V_i P V_j) theta_j = y'P V_i P y,    tr(P V_i P V_j) = tr(E_i K E_j K)
+
+(Rao 1972, J. Am. Stat. Assoc. 67:112), for ML with ``V^-1`` in place of P in the traces: a step of
+scoring from there, which in balanced designs ends at the optimum (Anderson 1973, Ann. Statist.
+1:135). What is of V_0 follows from ``P V P = P``, with I = sum_i a_i E_i.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from mixedfx.covariance.components import Positions
+from mixedfx.covariance.registry import STRUCTURES
+from mixedfx.covariance.structure import CovarianceStructure
+from mixedfx.likelihood.dense import DenseCrossProducts
+from mixedfx.likelihood.dense_point import DensePoint
+from mixedfx.linalg.symmetric import solve_or_least_norm
+
+Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
+Array = npt.NDArray[np.float64]
+
+# Least share of the residual variance of least squares that is left to the residuals.
+_LEAST_SHARE = 1e-3
+
+
+def dense_moments(dense: DenseCrossProducts, *, reml: bool) -> tuple[list[Matrix], float] | None:
+    """Covariance of each term's effects, and the residual variance; None without a solution."""
+    crossprod, terms = dense.crossprod, dense.terms
+    positions = crossprod.parametrization.terms
+    unit = [np.eye(at.k) for _, at in positions]
+    halves = [_half_directions(structure, at) for structure, at in positions]
+    try:
+        point = DensePoint.of(dense, unit, reml=reml)
+    except np.linalg.LinAlgError:
+        return None
+    (K, _), h, E = point.projected, point.h, terms.tangents(unit, halves)
+    products, explained = terms.traces(E, K), terms.directions(E, h) @ h
+    of_log_det = terms.along(E, terms.blocks(K))
+    a = 0.5 * np.concatenate([np.einsum("ikk->i", half) for half in halves])
+    with_residual = of_log_det - products @ a
+    df, m = float(crossprod.nu(reml=reml)), len(a)
+    if crossprod.sigma is not None:
+        variance = crossprod.sigma**2
+        solved = solve_or_least_norm(products, explained - variance * with_residual)
+    else:
+        system, right = np.empty((m + 1, m + 1)), np.empty(m + 1)
+        system[:m, :m], system[:m, m], system[m, :m] = products, with_residual, with_residual
+        system[m, m] = df - float(a @ (of_log_det + with_residual))
+        right[:m], right[m] = explained, point.pwrss - float(a @ explained)
+        solved = solve_or_least_norm(system, right)
+        variance = float(solved[m])
+        of_least_squares = float(crossprod.XytXy[-1, -1]) / df
+        variance = min(max(variance, _LEAST_SHARE * of_least_squares), of_least_squares)
+    covariances, i = [], 0
+    for half in halves:
+        size, k = half.shape[:2]
+        cov = (solved[i : i + size] @ half.reshape(size, k * k)).reshape(k, k)
+        covariances.append(cov + cov.T)
+        i += size
+    return covariances, variance
+
+
+def _half_directions(structure: CovarianceStructure, at: Positions) -> Array:
+    """``J_i``, (m, k, k), of the directions ``E_i = J_i + J_i'``: of a variance or a covariance."""
+    name = "diag" if structure.invariance == "diagonal" else "us"
+    coordinates = STRUCTURES[name].coordinates(at)
+    return coordinates.jacobian(np.zeros(coordinates.size))
