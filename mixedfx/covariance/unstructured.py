@@ -180,7 +180,7 @@ def is_regular(factor: Matrix, tolerance: float) -> bool:
     1997, Linear Algebra Appl. 253:25): ``|det| ((k - 1) / |F|^2)^((k - 1) / 2)`` is a lower bound.
     """
     if factor.shape == (1, 1):
-        return tolerance < abs(factor.item()) < math.inf
+        return tolerance < abs(float(factor.item())) < math.inf
     k, squares = len(factor), float(np.vdot(factor, factor))
     if factor.shape != (k, k) or not 0.0 < squares < np.inf:
         return False

@@ -333,7 +333,7 @@ def _minimize(
     if not end.converged or not len(x):
         return end
     if objective.function.is_small:  # the exact Hessian looks at the lowest end
-        if end.newton_decrement < control.tolerance or _is_interior(objective.scaled(end.x)):
+        if end.newton_decrement < control.tolerance or is_interior(objective.scaled(end.x)):
             return end
         further = _minimize_once(objective, end.x, remaining(control, [end]), function)
         return replace(further, trace=end.trace + further.trace)
@@ -345,7 +345,7 @@ def _minimize(
     return replace(restarted, trace=end.trace + restarted.trace)
 
 
-def _is_interior(scaled: Sequence[Matrix]) -> bool:
+def is_interior(scaled: Sequence[Matrix]) -> bool:
     """Whether no direction has a small standard deviation: a step more changes no rank."""
     return all(is_regular(F, _INTERIOR) for F in scaled)
 

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from mixedfx.covariance.parametrization import identity_params
 from mixedfx.design.build import Design
 from mixedfx.errors import ResponseError
+from mixedfx.estimation.balanced import is_balanced
 from mixedfx.estimation.boundary import SLOPE_TOLERANCE
 from mixedfx.estimation.correlation_starts import other_correlations
 from mixedfx.estimation.curvature import HessianAtOptimum
@@ -26,13 +27,14 @@ from mixedfx.estimation.descent import (
     ScaledDeviance,
     count_evaluations,
     descend,
+    is_interior,
     remaining,
 )
 from mixedfx.estimation.least_squares import least_squares_result
 from mixedfx.estimation.optimizer_result import Control, OptimizerResult
 from mixedfx.estimation.refinement import refine
 from mixedfx.estimation.starting_values import moment_estimates
-from mixedfx.estimation.starts import grid_minima
+from mixedfx.estimation.starts import can_have_several_minima, grid_minima
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.scaled import check_positive_pwrss
@@ -112,30 +114,53 @@ class Profiled:
             yield at(_scaled_params(crossprod, start))
             if not self.several_starts:
                 return
-        grid = grid_minima(likelihood)
-        # Of scalar terms the grid is one of all parameters: moment estimates add no minimum.
-        all_on_grid = bool(grid) and all(at.k == 1 for _, at in parametrization.terms)
         first = at(moment_estimates(crossprod, likelihood.dense_if_small, reml=likelihood.reml))
         if start is None and design.rows.weight_ratio > _DOMINANT_WEIGHT:
             first = at(_best_start(first))
-        value = _deviance_at_start(first) if grid or ends else -np.inf
-        known = min((end.value for end in ends), default=np.inf)
-        far = 0.0 if all_on_grid else _FAR
-        is_first = value < known and (not grid or value <= grid[0].value + far)
+        balanced = can_have_several_minima(likelihood) and is_balanced(likelihood)
+        is_first = balanced and start is None
         if is_first:
             yield first
-        for point in grid:
-            # An end above the point is of another minimum, however near.
-            if not any(end.value <= point.value and point.is_beside(end.scaled) for end in ends):
-                yield at(parametrization.to_params(point.factors))
-        if grid and not is_first and not all_on_grid:
-            yield first
+        if balanced and ends and _is_inside(ends[-1]):
+            return  # at the only minimum
+        yield from _starts_by_grid(likelihood, at, first, ends, is_first)
         end = min(ends, key=lambda end: end.value, default=None)
         if end is None or all(structure.linear for structure, _ in parametrization.terms):
             return  # of a structure that is linear there is one minimum by the correlations
         x = parametrization.to_params(end.scaled)
         for other in other_correlations(parametrization, x, _finite_deviance(first)):
             yield at(other)
+
+
+def _starts_by_grid(
+    likelihood: GaussianLikelihood,
+    at: Callable[[Vector], ScaledDeviance],
+    first: ScaledDeviance,
+    ends: Sequence[Descent],
+    first_is_used: bool,
+) -> Iterator[ScaledDeviance]:
+    """Moment estimates unless they are used, and the points of the grid beside which none ended."""
+    grid, terms = grid_minima(likelihood), likelihood.parametrization.terms
+    # Of scalar terms the grid is one of all parameters: moment estimates add no minimum.
+    all_on_grid = bool(grid) and all(position.k == 1 for _, position in terms)
+    if not first_is_used:
+        value = _deviance_at_start(first) if grid or ends else -np.inf
+        known = min((end.value for end in ends), default=np.inf)
+        far = 0.0 if all_on_grid else _FAR
+        first_is_used = value < known and (not grid or value <= grid[0].value + far)
+        if first_is_used:
+            yield first
+    for point in grid:
+        # An end above the point is of another minimum, however near.
+        if not any(end.value <= point.value and point.is_beside(end.scaled) for end in ends):
+            yield at(likelihood.parametrization.to_params(point.factors))
+    if grid and not first_is_used and not all_on_grid:
+        yield first
+
+
+def _is_inside(end: Descent) -> bool:
+    """Whether a descent ended at a minimum without small variances."""
+    return end.runs[-1].converged and is_interior(end.scaled)
 
 
 def _all_runs(ends: Sequence[Descent]) -> list[TrustRegionResult]:

@@ -6,6 +6,8 @@ differences of the score.
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -82,6 +84,24 @@ def test_one_dense_factor_has_the_deviance_and_the_score(case):
     expected = scaled.score_at(case.theta, solution)
     size = max(np.abs(expected).max(), 1.0)
     np.testing.assert_allclose(score, expected, rtol=0, atol=1e-9 * size)
+
+
+@examples(20)
+@given(cases())
+def test_one_dense_factor_has_the_solution(case):
+    likelihood = GaussianLikelihood(case.crossprod, case.reml)
+    scaled = ScaledLikelihood(likelihood, likelihood.parametrization.coordinates)
+    expected, found = scaled.at(case.theta), scaled.dense_point(case.theta).solution
+    close = partial(np.testing.assert_allclose, rtol=1e-8)
+    for name in ("deviance", "pwrss", "sigma"):
+        close(getattr(found, name), getattr(expected, name))
+    sds = expected.sigma * np.sqrt(np.diag(expected.vcov_in_basis))
+    close(found.coef_vector[:-1], expected.coef_vector[:-1], atol=1e-8 * sds.max(initial=1e-30))
+    close(found.vcov_in_basis, expected.vcov_in_basis, atol=1e-10 * (sds**2).max(initial=1e-30))
+    size = np.abs(expected.schur.matrix).max()
+    close(found.schur.matrix, expected.schur.matrix, atol=1e-9 * size)
+    for own, other in zip(found.conditional_modes(), expected.conditional_modes(), strict=True):
+        close(own, other, atol=1e-8 * max(np.abs(other).max(), 1e-30))
 
 
 @pytest.mark.full

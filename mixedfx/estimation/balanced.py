@@ -1,0 +1,70 @@
+"""Designs in which a minimum of the REML criterion inside the parameter space is the only one.
+
+With P the projector on the residuals of least squares, ``A_0 = P`` and ``A_i = P Z_i Z_i' P`` of
+terms of one effect, let the span of the A be closed under multiplication: a commutative quadratic
+subspace (Seely 1971, Ann. Math. Statist. 42:710), as in balanced crossed and nested designs. It is
+then that of as many orthogonal projectors E_k, with ``P V P = sum_k lambda_k E_k``, and
+
+    REML = sum_k rank(E_k) log lambda_k + y'E_k y / lambda_k + constant
+
+has one stationary point, its minimum, where ``lambda_k = y'E_k y / rank(E_k)``: there minimum norm
+estimates are, from any Lambda. If it is one of positive variances, it is the optimum.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import numpy.typing as npt
+from scipy.linalg.lapack import dposv
+
+from mixedfx.likelihood.likelihood import GaussianLikelihood
+
+Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
+
+# Share of a product's squared norm that is outside of the span by rounding.
+_ROUNDING = 1e-12
+# Terms beyond which the products cost more than they save.
+_MAX_TERMS = 4
+
+
+def is_balanced(likelihood: GaussianLikelihood) -> bool:
+    """Whether the products of the A are in their span; False where it is not looked at."""
+    dense, crossprod = likelihood.dense_if_small, likelihood.crossprod
+    widths = crossprod.parametrization.widths
+    if dense is None or not likelihood.reml or crossprod.sigma is not None:
+        return False
+    if not 0 < len(widths) <= _MAX_TERMS or max(widths) > 1:
+        return False
+    N, parts = _projected(dense.matrix, dense.q), dense.columns
+    blocks = [[N[a, b] for b in parts] for a in parts]
+    gram = np.empty((len(parts) + 1,) * 2)  # tr(A_i A_j), P last
+    gram[:-1, :-1] = [[np.vdot(B, B) for B in row] for row in blocks]
+    gram[-1, :-1] = gram[:-1, -1] = [row[i].trace() for i, row in enumerate(blocks)]
+    gram[-1, -1] = crossprod.n - crossprod.p
+    return all(
+        _is_in_span(gram, blocks, i, j)
+        for i, j in itertools.combinations_with_replacement(range(len(parts)), 2)
+    )
+
+
+def _projected(S: Matrix, q: int) -> Matrix:
+    """``Z'PZ``, (q, q), from ``[Z, X, y]'W[Z, X, y]``."""
+    if q == len(S) - 1:
+        return S[:q, :q]
+    XtZ = S[q:-1, :q]
+    _, solved, info = dposv(S[q:-1, q:-1], XtZ)
+    return S[:q, :q] - XtZ.T @ solved if not info else np.full((q, q), np.nan)
+
+
+def _is_in_span(gram: Matrix, blocks: list[list[Matrix]], i: int, j: int) -> bool:
+    """Whether the part of ``A_i A_j = P Z_i N_ij Z_j'P`` outside of the span is rounding."""
+    N_ij = blocks[i][j]
+    norm = float(np.vdot(blocks[i][i] @ N_ij, N_ij @ blocks[j][j]))
+    products = [np.vdot(row[i] @ N_ij, row[j]) for row in blocks]  # tr(A_i A_j A_k)
+    along = np.array([*products, np.vdot(N_ij, N_ij)])
+    _, solved, info = dposv(gram, along)
+    # Negated, so that NaN is outside; a singular Gram matrix has terms that are not identified.
+    return not info and abs(norm - float(along @ solved)) <= _ROUNDING * norm
