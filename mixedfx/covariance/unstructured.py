@@ -184,7 +184,7 @@ def is_regular(factor: Matrix, tolerance: float) -> bool:
     k, squares = len(factor), float(np.vdot(factor, factor))
     if factor.shape != (k, k) or not 0.0 < squares < np.inf:
         return False
-    least = abs(math.prod(dgetrf(factor)[0].diagonal().tolist()))
+    least = abs(float(math.prod(dgetrf(factor)[0].diagonal().tolist())))
     least *= math.pow(max(k - 1, 1) / squares, 0.5 * (k - 1))
     return least > max(tolerance, _ROOT_ROUNDING * math.sqrt(squares))
 

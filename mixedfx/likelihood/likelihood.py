@@ -94,12 +94,16 @@ class GaussianLikelihood:
         """The cross-products as one matrix: for small models."""
         return DenseCrossProducts.of(self.crossprod)
 
+    @cached_property
+    def is_small(self) -> bool:
+        """Whether one dense factor costs less than the elimination of grouping factors."""
+        crossprod = self.crossprod
+        return not crossprod.has_precision and crossprod.symbolic.size <= MAX_EFFECTS
+
     @property
     def dense_if_small(self) -> DenseCrossProducts | None:
-        """The same where one dense factor costs less than the elimination of grouping factors."""
-        crossprod = self.crossprod
-        small = not crossprod.has_precision and crossprod.symbolic.size <= MAX_EFFECTS
-        return self.dense if small else None
+        """The cross-products as one matrix where that is faster; else None."""
+        return self.dense if self.is_small else None
 
     def at(self, theta: Vector) -> Solution:
         """Solution of the penalised least-squares problem at theta."""

@@ -67,10 +67,10 @@ class ScaledLikelihood:
         likelihood = self.likelihood
         return FieldLikelihood.of(likelihood.crossprod, self.coordinates, reml=likelihood.reml)
 
-    @cached_property
+    @property
     def is_small(self) -> bool:
         """Whether a point is computed faster by one dense matrix."""
-        return self.likelihood.dense_if_small is not None
+        return self.likelihood.is_small
 
     def dense_point(self, x: Vector) -> DensePoint:
         """The likelihood at ``x`` by dense matrices, with its derivatives: of a small model."""
