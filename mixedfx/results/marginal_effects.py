@@ -163,7 +163,8 @@ class MarginalEffectsMixin(ResultsBase):
         at : mapping, optional
             Values of variables in all rows: conditional effects.
         data : DataFrame, optional
-            Rows to take instead of those of the fit; the offset is at its mean.
+            Rows to take instead of those of the fit; without the columns of the offset that is
+            at its mean.
         average : bool
             Whether to average over the rows; else there is an estimate for each.
         comparison : {"difference", "ratio"}
@@ -236,7 +237,8 @@ class MarginalEffectsMixin(ResultsBase):
         at : mapping, optional
             Values of variables in all rows.
         data : DataFrame, optional
-            Rows to take instead of those of the fit; the offset is at its mean.
+            Rows to take instead of those of the fit; without the columns of the offset that is
+            at its mean.
         average : bool
             Whether to average over the rows; else there is an estimate for each.
         which : {"mean", "linear"}

@@ -17,7 +17,11 @@ from mixedfx.errors import ArgumentError, StorageError
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.estimation.glmm.several_estimate import SeveralEstimate
 from mixedfx.estimation.residual import ResidualEstimate
-from mixedfx.inference.emmeans.linear_functions import column_rms, mean_offset
+from mixedfx.inference.emmeans.linear_functions import (
+    column_rms,
+    mean_argument_offset,
+    mean_offset,
+)
 from mixedfx.inference.emmeans.means_grid import observed_counts
 from mixedfx.inference.emmeans.nesting import observed_levels
 from mixedfx.inference.emmeans.reference_grid import fixed_variables
@@ -35,7 +39,15 @@ from mixedfx.storage.summaries import residual_quantiles
 # Computed from the rows while they are there; each is of the size of the model. Those of a linear
 # predictor, and those of the response.
 _OF_PREDICTOR = (
-    *(fixed_variables, column_rms, mean_offset, cells_without_data, coding_rms, qr_R_of_rows),
+    *(
+        fixed_variables,
+        column_rms,
+        mean_offset,
+        mean_argument_offset,
+        cells_without_data,
+        coding_rms,
+        qr_R_of_rows,
+    ),
     *(observed_levels, observed_counts, variable_ranges, group_variances),
 )
 _OF_RESPONSE = (variance_shares, residual_quantiles, family_deviance)

@@ -448,7 +448,8 @@ def numbers_in(value, seen=None):
     if is_dataclass(value) and not isinstance(value, type):
         seen.add(id(value))
         for part in fields(value):
-            yield from numbers_in(getattr(value, part.name), seen)
+            if part.name != "cache":  # what factorisations of one matrix share, filled at the first
+                yield from numbers_in(getattr(value, part.name), seen)
     elif isinstance(value, np.ndarray):
         yield value.tobytes()
     elif isinstance(value, pd.Series | pd.Index):

@@ -19,13 +19,13 @@ from scipy import linalg
 
 from mixedfx._arrays import set_readonly
 from mixedfx.design.estimability import ALIASING, alias_residuals, zero_rounding
-from mixedfx.design.new_data import evaluate_new_data
+from mixedfx.design.new_data import evaluate_new_data, formula_offset
 from mixedfx.design.slim import summary_of_rows
 from mixedfx.errors import ArgumentError
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference import wald
 from mixedfx.inference.denominator_df import DenominatorDf
-from mixedfx.inference.emmeans.reference_grid import level_text
+from mixedfx.inference.emmeans.reference_grid import level_text, offset_variables
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -124,7 +124,7 @@ class LinearFunctions:
 
 
 def linear_functions(fit: FittedModel, grid: pd.DataFrame) -> LinearFunctions:
-    """Fixed part of the linear predictor in each row of a grid; the offset is at its mean."""
+    """Fixed part of the linear predictor in each row of a grid, offset included."""
     spec = fit.spec
     # New data is evaluated in the columns kept; here the dropped ones are needed, too.
     all_columns = replace(spec, kept_columns=np.arange(len(spec.column_names)), aliases=None)
@@ -142,7 +142,32 @@ def linear_functions(fit: FittedModel, grid: pd.DataFrame) -> LinearFunctions:
         )
     X_kept = X[:, spec.kept_columns]
     non_estimable = alias_residuals(X, spec.kept_columns, spec.aliases)
-    return LinearFunctions(X_kept, non_estimable, np.full(len(X), mean_offset(fit)))
+    return LinearFunctions(X_kept, non_estimable, grid_offset(fit, grid))
+
+
+def grid_offset(fit: FittedModel, grid: pd.DataFrame) -> Vector:
+    """
+    Offset in each row of a grid: its mean, as emmeans has it of lme4's fits.
+
+    Where the grid has the variables of the formula's offset that is evaluated, and what an argument
+    of the fit adds is at its mean.
+    """
+    names = offset_variables(fit)
+    if names and set(names) <= set(grid.columns):
+        return formula_offset(fit.spec, grid) + mean_argument_offset(fit)
+    return np.full(len(grid), mean_offset(fit))
+
+
+def mean_argument_offset(fit: FittedModel) -> float:
+    """Mean over the rows of an offset that is an argument of the fit, beside the formula's."""
+    return _mean_beside_formula(fit) if fit.spec.offset_is_argument else 0.0
+
+
+@summary_of_rows("mean offset beside the formula's")
+def _mean_beside_formula(fit: FittedModel) -> float:
+    rows = fit.rows
+    of_formula = formula_offset(fit.spec, rows.model_frame)
+    return mean_offset(fit) - float(np.average(of_formula, weights=rows.counts))
 
 
 @summary_of_rows("mean offset")

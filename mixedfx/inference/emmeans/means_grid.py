@@ -40,6 +40,7 @@ from mixedfx.inference.emmeans.reference_grid import (
     fixed_variables,
     grid_levels,
     reference_grid,
+    with_offset_variables,
 )
 
 Vector = npt.NDArray[np.float64]
@@ -120,6 +121,7 @@ def means_grid(fit: FittedModel, specs: Any, by: Any, options: GridOptions) -> M
     """Grid of the means of the levels of ``specs`` within those of ``by``."""
     check_choice("weights", options.weights, WEIGHTS)
     variables = _variables_of_all(fit) if options.all_predictors else grid_variables(fit)
+    variables = with_offset_variables(fit, variables, options.at)
     request = means_request(specs, by, variables, argument=options.argument)
     levels = grid_levels(variables, options.at)
     levels |= reduced_levels(fit, variables, options)

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from mixedfx._keys import positions_of_keys
+from mixedfx._names import written
 from mixedfx.design.slim import summary_of_rows
 from mixedfx.errors import ArgumentError, brief, did_you_mean
 from mixedfx.estimation.fitted_model import FittedModel
@@ -58,6 +59,27 @@ def fixed_variables(fit: FittedModel) -> dict[str, Variable]:
                 n_categories[used[0]] = max(n_categories.get(used[0], 0), n)
     counts = fit.rows.counts
     return {name: _variable(columns[name], n_categories.get(name), counts) for name in names}
+
+
+def offset_variables(fit: FittedModel) -> list[str]:
+    """Columns that the formula's offset reads."""
+    code = fit.spec.formula.offset
+    return sorted(columns_in(code, fit.spec.variables)) if code else []
+
+
+def with_offset_variables(
+    fit: FittedModel, variables: Mapping[str, Variable], at: Any
+) -> dict[str, Variable]:
+    """The variables, and those that only the offset reads, where ``at`` has values of all."""
+    given = [name for name in offset_variables(fit) if isinstance(at, Mapping) and name in at]
+    more = {name: Variable(pd.Series(dtype=float), numeric=True) for name in given}
+    for name in offset_variables(fit) if given else []:
+        if name not in given and name not in variables:
+            raise ArgumentError(
+                f"at: the offset, {written(fit.spec.formula.offset)}, reads '{name}' beside "
+                f"'{given[0]}': give a value of each."
+            )
+    return {**more, **variables}
 
 
 def _variable(column: pd.Series, n_categories: int | None, counts: Vector | None) -> Variable:

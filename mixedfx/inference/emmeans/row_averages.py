@@ -21,12 +21,17 @@ from mixedfx.errors import ArgumentError, MissingColumnError
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference.emmeans.linear_functions import (
     LinearFunctions,
+    grid_offset,
     linear_functions,
-    mean_offset,
 )
 from mixedfx.inference.emmeans.means_formula import means_request
 from mixedfx.inference.emmeans.means_grid import grid_variables
-from mixedfx.inference.emmeans.reference_grid import Variable, grid_levels
+from mixedfx.inference.emmeans.reference_grid import (
+    Variable,
+    grid_levels,
+    offset_variables,
+    with_offset_variables,
+)
 
 Vector = npt.NDArray[np.float64]
 
@@ -53,7 +58,10 @@ class RowGroups:
     def functions(self, fit: FittedModel, frame: pd.DataFrame | None = None) -> LinearFunctions:
         """Fixed part of the linear predictor in each row, or with other values of variables."""
         at = linear_functions(fit, self.frame if frame is None else frame)
-        return replace(at, offset=self.offset)
+        if frame is None:
+            return replace(at, offset=self.offset)
+        # What an argument of the fit adds in a row stays.
+        return replace(at, offset=at.offset + self.offset - grid_offset(fit, self.frame))
 
     def average(self, functions: LinearFunctions) -> LinearFunctions:
         """Averages within the groups."""
@@ -76,18 +84,24 @@ def row_groups(
     """
     Groups of rows by the levels of variables, or a formula of them; one without any.
 
-    The rows are those of the fit, or of ``data``, whose offset is the mean one; of these the
-    columns that the fixed part reads, and those to ``keep``.
+    The rows are those of the fit, or of ``data``: of these the columns that the fixed part and the
+    offset read, and those to ``keep``.
     """
-    variables = grid_variables(fit)
+    variables = with_offset_variables(fit, grid_variables(fit), at)
     request = means_request(() if by is None else by, None, variables, argument="by")
     if data is None:
         frame = fit.rows.model_frame.reset_index(drop=True)
         counts, offset = fit.rows.counts, fit.rows.offset
     else:
-        frame = _columns(as_frame(data), variables, keep).reset_index(drop=True)
-        counts, offset = None, np.full(len(frame), mean_offset(fit))
-    frame = _with_values(frame, variables, at)
+        given = as_frame(data)
+        kept = [*keep, *(name for name in offset_variables(fit) if name in given)]
+        frame = _columns(given, variables, kept).reset_index(drop=True)
+        counts, offset = None, grid_offset(fit, frame)
+    offset = np.zeros(len(frame)) if offset is None else np.array(offset, dtype=float)
+    if at is not None:
+        before = grid_offset(fit, frame)
+        frame = _with_values(frame, variables, at)
+        offset += grid_offset(fit, frame) - before
     # The first of several varies fastest, and those behind the bar slowest.
     order = [*reversed(request.by), *reversed(request.specs)]
     codes, levels = _numbered(frame, variables, order)
@@ -100,7 +114,7 @@ def row_groups(
         levels=levels[[*request.by, *request.specs]],
         weights=sparse.csr_matrix((shares, (codes, rows)), shape=(len(levels), len(frame))),
         frame=frame,
-        offset=np.zeros(len(frame)) if offset is None else np.array(offset, dtype=float),
+        offset=offset,
         fixed_at=dict(at or {}),
     )
 
