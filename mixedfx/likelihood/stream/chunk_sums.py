@@ -1,4 +1,4 @@
-"""Sums of a chunk's rows over all rows and by level, of which each is made once.
+"""Sums of a chunk's rows by level, of which each is made once.
 
 A column of X that is one of a random term's own, ``M = Z~ T^-1`` in the term's basis, has the sums
 ``Z'WM = Z'WZ~ T^-1``: these follow from those of the basis, which lose nothing to a mean.
@@ -7,7 +7,6 @@ A column of X that is one of a random term's own, ``M = Z~ T^-1`` in the term's 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +14,6 @@ import numpy.typing as npt
 from mixedfx.design.rows import RandomTermRows
 from mixedfx.likelihood.basis import ColumnBasis, rows_in_basis
 from mixedfx.likelihood.level_sums import (
-    column_products,
     is_constant,
     level_sums,
     multiply,
@@ -28,25 +26,13 @@ Matrix = npt.NDArray[np.float64]
 
 LevelSums = tuple[Matrix, Matrix]
 
-# Rows whose columns a processor's cache holds.
-_BLOCK = 1 << 17
-
-
-def products_in_blocks(columns: Sequence[Vector], w: Vector | None) -> Matrix:
-    """Weighted cross-products of columns over all rows, (m, m)."""
-    products = np.zeros((len(columns), len(columns)))
-    for start in range(0, len(columns[0]) if columns else 0, _BLOCK):
-        part = slice(start, start + _BLOCK)
-        products += column_products([c[part] for c in columns], None if w is None else w[part])
-    return products
-
 
 class LevelRows:
     """Rows of the random terms of one grouping factor, as they are and in their bases."""
 
     def __init__(self, terms: Sequence[RandomTermRows], bases: Sequence[ColumnBasis]) -> None:
         self.own, self.bases = tuple(terms), tuple(bases)
-        self.terms = [_in_basis(*pair) for pair in zip(terms, bases, strict=True)]
+        self.terms = list(rows_in_basis(terms, bases))
         self.columns = term_columns(self.terms)  # None stands for a column of ones
         self.codes, self.n_levels = terms[0].codes, terms[0].n_levels
         self.counts = np.bincount(self.codes, minlength=self.n_levels).astype(float)
@@ -98,17 +84,6 @@ class LevelRows:
                     return coefficients
             start += k
         return None
-
-
-def _in_basis(term: RandomTermRows, basis: ColumnBasis) -> RandomTermRows:
-    """A term with the columns of its basis."""
-    M = term.model_matrix
-    if basis.is_identity or M.strides[0] == 0 or len(M) <= _BLOCK:
-        return rows_in_basis([term], [basis])[0]
-    columns = np.empty(M.shape, order="F")
-    for start in range(0, len(M), _BLOCK):
-        columns[start : start + _BLOCK] = basis.columns(M[start : start + _BLOCK])
-    return replace(term, model_matrix=columns)
 
 
 def _is_equal(own: Vector, column: Vector) -> bool:

@@ -20,7 +20,8 @@ from mixedfx.design.stream.chunk_rows import ChunkDesign
 from mixedfx.design.stream.request import CompleteRows
 from mixedfx.design.stream.strata import StratumRows
 from mixedfx.likelihood.basis import ColumnBasis
-from mixedfx.likelihood.stream.chunk_sums import LevelRows, products_in_blocks
+from mixedfx.likelihood.level_sums import column_products
+from mixedfx.likelihood.stream.chunk_sums import LevelRows
 from mixedfx.likelihood.stream.pair_sums import (
     PairSums,
     PairTable,
@@ -121,8 +122,8 @@ def reduce_rows(
     y = rows.response_less_offset
     residuals = y - X @ plan.coef
     columns = list(np.ascontiguousarray(X.T))
-    XytXy = products_in_blocks([*columns, residuals], w)
-    XtX = XytXy[:-1, :-1] if w is None else products_in_blocks(columns, None)
+    XytXy = column_products([*columns, residuals], w)
+    XtX = XytXy[:-1, :-1] if w is None else column_products(columns, None)
     by_group = _by_group(rows, plan.bases)
     spares = [None] * len(by_group) if spare is None else zip(spare.ZtZ, spare.ZtXy, strict=True)
     sums = [
