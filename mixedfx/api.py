@@ -135,7 +135,7 @@ def lmer(
     control : Control, optional
         Tolerance and limit of the optimiser.
     chunk_rows : int, optional
-        Rows of a chunk; by default as many as 32 MB of the columns used have. With it a DataFrame
+        Rows of a chunk; by default as many as 16 MB of the columns used have. With it a DataFrame
         is read in chunks, too.
     connection : DuckDB connection, optional
         Database in which ``data`` names a table.

@@ -12,7 +12,7 @@ from mixedfx.errors import DataError, MissingColumnError, SourceError, did_you_m
 
 # Bytes of a chunk's columns by default: small beside the sums of a large model, and large beside
 # the fixed cost of a chunk.
-_CHUNK_BYTES = 1 << 25
+_CHUNK_BYTES = 1 << 24
 _LEAST_ROWS, _BYTES_OF_VALUE = 10_000, 8
 
 

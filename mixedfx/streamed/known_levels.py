@@ -7,7 +7,7 @@ latter few may be without rows, as sums are made for each.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,15 +19,24 @@ from mixedfx.sources.source import BoundedSource, DataSource
 
 Group = tuple[str, ...]
 
-# Integers whose sums are small beside a chunk's rows, whether they are levels or not.
+# Integers that are counted as levels without a look at how many of them are.
 _FEW = 1 << 17
 # Share of the integers, of those expected in the rows seen where all are levels, that are levels.
 _DENSE = 0.5
+# Integers for each row seen, beyond which those rows do not tell.
+_SPARSEST = 64
+
+
+class KnownLevels(NamedTuple):
+    """Levels of a grouping factor, and whether few of them are without rows, as it seems."""
+
+    values: pd.Series
+    are_dense: bool
 
 
 def known_levels(
     source: DataSource, request: ColumnRequest, frames: Sequence[pd.DataFrame]
-) -> Mapping[Group, pd.Series] | None:
+) -> Mapping[Group, KnownLevels] | None:
     """Levels of each grouping factor, given the first rows; None where some are not known."""
     found = {}
     for group in dict.fromkeys(term.group for term in request.formula.random):
@@ -38,21 +47,23 @@ def known_levels(
     return found
 
 
-def _levels_of(source: DataSource, name: str, frames: Sequence[pd.DataFrame]) -> pd.Series | None:
+def _levels_of(source: DataSource, name: str, frames: Sequence[pd.DataFrame]) -> KnownLevels | None:
     if name not in frames[0]:
         return None
     dtype = frames[0][name].dtype
     if isinstance(dtype, pd.CategoricalDtype):
-        return pd.Series(dtype.categories)
+        return KnownLevels(pd.Series(dtype.categories), are_dense=True)
     if not is_integer(dtype) or not isinstance(source, BoundedSource):
         return None
     bounds = source.bounds(name)
     if bounds is None:
         return None
     low, high = bounds
-    if high - low >= _FEW and not _is_dense(high - low + 1, [f[name].to_numpy() for f in frames]):
+    values = [frame[name].to_numpy().astype(np.int64) for frame in frames]
+    are_dense = _are_dense(low, high, np.concatenate(values))
+    if high - low >= _FEW and not are_dense:
         return None
-    return pd.Series(np.arange(low, high + 1))
+    return KnownLevels(pd.Series(np.arange(low, high + 1)), are_dense)
 
 
 def is_integer(dtype: Any) -> bool:
@@ -60,8 +71,12 @@ def is_integer(dtype: Any) -> bool:
     return isinstance(dtype, np.dtype) and dtype.kind == "i"
 
 
-def _is_dense(n_integers: int, columns: Sequence[npt.NDArray[Any]]) -> bool:
+def _are_dense(low: int, high: int, values: npt.NDArray[np.int64]) -> bool:
     """Whether about as many of the integers occur as where each row has any of them."""
-    n = sum(map(len, columns))
+    n, n_integers = len(values), high - low + 1
+    if n_integers > _SPARSEST * n or values.min() < low or values.max() > high:
+        return False
+    occurs = np.zeros(n_integers, dtype=bool)
+    occurs[values - low] = True
     expected = n_integers * -np.expm1(-n / n_integers)
-    return bool(len(np.unique(np.concatenate(columns))) >= _DENSE * expected)
+    return bool(np.count_nonzero(occurs) >= _DENSE * expected)

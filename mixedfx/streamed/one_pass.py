@@ -36,7 +36,7 @@ from mixedfx.design.stream.learning import (
 from mixedfx.design.stream.request import ColumnRequest, CompleteRows
 from mixedfx.errors import DataError
 from mixedfx.likelihood.recentred import smallest_eigenvalue
-from mixedfx.likelihood.stream.assembly import plan_reduction
+from mixedfx.likelihood.stream.assembly import level_numbers, plan_reduction
 from mixedfx.likelihood.stream.sums import (
     ReductionPlan,
     RowSums,
@@ -46,7 +46,7 @@ from mixedfx.likelihood.stream.sums import (
 )
 from mixedfx.sources.reading import numbered, read_chunks
 from mixedfx.sources.source import DataSource, PartitionedSource, naming_origin
-from mixedfx.streamed.known_levels import is_integer, known_levels
+from mixedfx.streamed.known_levels import Group, KnownLevels, is_integer, known_levels
 from mixedfx.streamed.reduction import Summation
 
 Matrix = npt.NDArray[np.float64]
@@ -55,6 +55,8 @@ Reduced = tuple[ReductionPlan, RowSums]
 
 # Rows of the portion, at least: as many as a first pass keeps.
 PORTION = 10_000
+# Size of sums by level, up to which it does not matter that most levels may be without rows.
+_BYTES_OF_NUMBER, _MOST_WASTED = 8, 1 << 26
 # Squared residuals about the portion's coefficients, relative to those about those of all rows, and
 # smallest eigenvalue of columns of unit length, up to which at least ten digits are left.
 _MOST_RESIDUALS, _LEAST_EIGENVALUE = 1e4, 1e-5
@@ -103,9 +105,12 @@ class PortionPlan:
                 portion.add(frame.iloc[:left])
                 left -= len(frame)
             for group, collector in portion.levels.items():
-                collector.add([levels[group]])
+                collector.add([levels[group].values])
             with without_warnings():
-                plan = plan_reduction(specified(portion, _Unread()))
+                learned = specified(portion, _Unread())
+                if _are_wasteful(learned.spec, levels):
+                    return None
+                plan = plan_reduction(learned)
         except DataError:  # of the portion: the other rows and passes may be in order
             return None
         return None if portion.n_dropped else PortionPlan(plan, dtypes)
@@ -141,6 +146,13 @@ class PortionPlan:
                 return None
         design = ChunkDesign(learned.request, spec, learned.response_info, learned.strata)
         return replace(self.plan, design=design), of_observed_levels(sums)
+
+
+def _are_wasteful(spec: ModelSpec, levels: Mapping[Group, KnownLevels]) -> bool:
+    """Whether levels without rows, of which there may be many, take much memory."""
+    if all(own.are_dense for own in levels.values()):
+        return False
+    return _BYTES_OF_NUMBER * level_numbers(spec) > _MOST_WASTED
 
 
 def _same_type(own: Any, known: Any) -> bool:

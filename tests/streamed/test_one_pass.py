@@ -203,6 +203,15 @@ def test_integers_without_rows_are_no_levels(chunk_rows, tmp_path):
     assert_same(mfx.lmer(CROSSED, few, engine="profiled"), fit)
 
 
+@pytest.mark.full
+def test_rows_are_read_again_where_sums_of_levels_without_rows_are_large(tmp_path, monkeypatch):
+    monkeypatch.setattr(one_pass, "_MOST_WASTED", 1000)
+    few = INTEGERS.assign(g=lambda d: 7 * d["g"])
+    fit = mfx.lmer(CROSSED, written(tmp_path, few), chunk_rows=70)
+    assert passes(fit) == 2
+    assert_same(mfx.lmer(CROSSED, few, engine="profiled"), fit)
+
+
 FAR = INTEGERS.assign(g=np.where(INTEGERS["g"] == 3, 2**40, INTEGERS["g"]))
 GAPS = INTEGERS.astype({"g": "Int64"}).assign(g=lambda d: d["g"].mask(d.index == 300))
 

@@ -73,17 +73,23 @@ def plan_reduction(learned: Learned) -> ReductionPlan:
 
 def _check_level_sums(spec: ModelSpec) -> None:
     """Refuse sums by level that memory does not hold, before any is allocated."""
-    numbers, named = 0, []
-    for group, n_levels in spec.ngroups.items():
-        K = sum(len(spec.random_terms[t].effect_names) for t in spec.terms_of(group))
-        numbers += K * (K + len(spec.column_names) + 1) * n_levels
-        named.append(f"'{group}' ({n_levels:,} levels)")
+    numbers = level_numbers(spec)
+    named = [f"'{group}' ({n_levels:,} levels)" for group, n_levels in spec.ngroups.items()]
     check_memory(
         f"the cross-products of {' and '.join(named)} are {numbers:,} numbers",
         8.0 * numbers,
         copies=4,  # those of a chunk, of all rows, their sum, and those of the search
         advice="Leave a random term out, or use a machine with more memory.",
     )
+
+
+def level_numbers(spec: ModelSpec) -> int:
+    """Numbers that the sums by level of a chunk are."""
+    numbers = 0
+    for group, n_levels in spec.ngroups.items():
+        K = sum(len(spec.random_terms[t].effect_names) for t in spec.terms_of(group))
+        numbers += K * (K + len(spec.column_names) + 1) * n_levels
+    return numbers
 
 
 def crossproduct_bytes(crossprod: CrossProducts) -> int:
