@@ -28,8 +28,13 @@ _BUCKET_BITS, _LEAST_BITS, _SHORT = 6, 16, 32
 # A full bucket is merged where that left less than the first share the last time; at twice the
 # length, where it left less than the second; else at four times.
 _DISTINCT, _ALL_DISTINCT = 0.8, 0.95
-# Room of a bucket relative to what it holds; it is full enough for more room from this share on.
-_ROOM, _FULL, _LEAST_ROOM = 2.0, 0.75, 1024
+# Mappings of memory that pages are given when they are written to, where a system has them.
+_PRIVATE = (
+    {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_ANONYMOUS") else {}
+)
+# Room of a bucket relative to what it holds, which costs a copy of that and no memory; it is full
+# enough for more room from this share on.
+_ROOM, _FULL, _LEAST_ROOM = 8.0 if _PRIVATE else 2.0, 0.75, 1024
 # Arrays of more bytes have pages of their own, which the system gets back when they are dropped:
 # an allocator keeps those of arrays below 32 MB.
 _OWN_PAGES = 1 << 20
@@ -163,7 +168,7 @@ def _empty(shape: tuple[int, ...], dtype: Any) -> npt.NDArray[Any]:
     n_bytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
     if n_bytes < _OWN_PAGES:
         return np.empty(shape, dtype)
-    return np.ndarray(shape, dtype, buffer=mmap.mmap(-1, n_bytes))
+    return np.ndarray(shape, dtype, buffer=mmap.mmap(-1, n_bytes, **_PRIVATE))
 
 
 class SortedKeys:
