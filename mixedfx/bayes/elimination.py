@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -66,8 +67,8 @@ class Elimination(Protocol):
         """Number of elements of the largest array of one point."""
         ...
 
-    def eliminate(self, lambdas: Sequence[Array], count: int) -> Eliminated:
-        """Eliminate at a Lambda (K, K, B) of each factor, at ``count`` points."""
+    def eliminate(self, lambdas: Sequence[Array], count: int, *, keep: bool) -> Eliminated:
+        """Eliminate at a Lambda (K, K, B) of each factor; keep what effects are drawn with."""
         ...
 
 
@@ -87,7 +88,7 @@ class NoRandomEffects:
         """None."""
         return 0
 
-    def eliminate(self, lambdas: Sequence[Array], count: int) -> NothingEliminated:
+    def eliminate(self, lambdas: Sequence[Array], count: int, *, keep: bool) -> NothingEliminated:
         """The cross-products as they are, at each point."""
         return NothingEliminated(np.zeros(count), np.repeat(self.XytXy[None], count, axis=0))
 
@@ -133,7 +134,7 @@ class OneFactor:
         """Multiplications of one point, roughly."""
         return self.outer_products.size + len(self.diagonal) * self.diagonal.size
 
-    def eliminate(self, lambdas: Sequence[Array], count: int) -> OneEliminated:
+    def eliminate(self, lambdas: Sequence[Array], count: int, *, keep: bool) -> OneEliminated:
         """Sum over levels at each point."""
         log_det, W = factorize_levels(self.diagonal, lambdas[0])
         K, m = len(W), len(self.XytXy)
@@ -202,47 +203,94 @@ class SeveralFactors:
         """Multiplications of one point, roughly: of the dense matrix's update and factor."""
         return (self.order.dense_start + len(self.trailing)) * self.trailing.size
 
-    @property
-    def rest(self) -> list[tuple[int, slice]]:
+    @cached_property
+    def rest(self) -> tuple[tuple[int, slice], ...]:
         """The other factors, and their columns in the dense matrix."""
         start = self.order.dense_start
         columns = [(f, self.order.columns(f)) for f in self.order.dense_factors]
-        return [(f, slice(c.start - start, c.stop - start)) for f, c in columns]
+        return tuple((f, slice(c.start - start, c.stop - start)) for f, c in columns)
 
-    def multiply_lambda(
-        self, lambdas: Sequence[Array], b: int, A: Matrix, *, transpose: bool
-    ) -> None:
-        """Multiply the others' rows of A (t or more, columns) by Lambda of point b, in place."""
-        for f, rows in self.rest:
-            lam = lambdas[f][:, :, b].T if transpose else lambdas[f][:, :, b]
-            block = A[rows]
-            A[rows] = (lam @ block.reshape(len(lam), -1)).reshape(block.shape)
+    def times_lambda(self, lambdas: Sequence[Array], b: int, u: Vector) -> Vector:
+        """``Lambda u`` of the others, at point b."""
+        parts = [
+            lambdas[f][:, :, b] @ u[rows].reshape(len(lambdas[f]), -1) for f, rows in self.rest
+        ]
+        return np.concatenate([part.ravel() for part in parts])
 
-    def eliminate_first(self, W: Array) -> Matrix:
+    def eliminate_first(self, W: Array, out: Array | None = None) -> Matrix:
         """R of the first factor and all other columns, (K L, t + m), at one point."""
-        return np.asarray((W @ self.entries).reshape(-1, self.entries.shape[2]))
+        found = np.matmul(W, self.entries, out=out)
+        return np.asarray(found.reshape(-1, self.entries.shape[2]))
 
-    def eliminate(self, lambdas: Sequence[Array], count: int) -> SeveralEliminated:
+    def eliminate(self, lambdas: Sequence[Array], count: int, *, keep: bool) -> SeveralEliminated:
         """Eliminate the first factor, then the others point by point, which stay in the cache."""
         log_det, W = factorize_levels(self.diagonal, lambdas[self.order.leading_factors[0]])
         W = np.ascontiguousarray(W.transpose(3, 2, 0, 1))
-        t, columns = self.order.dense_size, len(self.trailing)
-        m, roots = columns - t, []
-        V, schur = np.empty((count, t, m)), np.empty((count, m, m))
+        t, m = self.order.dense_size, len(self.trailing) - self.order.dense_size
+        V, schur, logs = np.empty((count, t, m)), np.empty((count, m, m)), np.empty(count)
+        roots: list[Matrix] = []
+        dense, new = _DenseElimination(self), _are_new(lambdas, count)
         for b in range(count):
-            R = self.eliminate_first(W[b])
-            S = R.T @ R
-            np.subtract(self.trailing, S, out=S)
-            self.multiply_lambda(lambdas, b, S, transpose=True)
-            S = np.ascontiguousarray(S.T)
-            self.multiply_lambda(lambdas, b, S, transpose=True)
-            S.reshape(-1)[: t * columns : columns + 1] += 1.0
-            root, failed = dpotrf(S[:t, :t].T, lower=1, clean=0)
-            V[b] = dtrtrs(root, S[:t, t:], lower=1)[0]
-            schur[b] = S[t:, t:] - V[b].T @ V[b]
-            log_det[b] += 2.0 * np.log(np.diagonal(root)).sum() if not failed else np.nan
-            roots.append(root)
-        return SeveralEliminated(self, lambdas, W, tuple(roots), V, log_det, schur)
+            if not new[b]:
+                V[b], schur[b], logs[b] = V[b - 1], schur[b - 1], logs[b - 1]
+            else:
+                root, V[b], schur[b], logs[b] = dense.at(W[b], lambdas, b)
+            if keep:
+                roots.append(root.copy(order="F") if new[b] else roots[-1])
+        return SeveralEliminated(self, lambdas, W, tuple(roots), V, log_det + logs, schur)
+
+
+def _are_new(lambdas: Sequence[Array], count: int) -> npt.NDArray[np.bool_]:
+    """Whether the Lambdas of each point differ from those of the point before it."""
+    new = np.zeros(count, dtype=bool)
+    new[:1] = True
+    for of_factor in lambdas:
+        new[1:] |= np.any(of_factor[:, :, 1:] != of_factor[:, :, :-1], axis=(0, 1))
+    return new
+
+
+class _DenseElimination:
+    """
+    Elimination of the factors but the first, in arrays that all points are computed in.
+
+    Fresh arrays of this size cost more than what is computed in them.
+    """
+
+    def __init__(self, model: SeveralFactors) -> None:
+        self.model = model
+        columns, t = len(model.trailing), model.order.dense_size
+        L, K, _ = model.entries.shape
+        self.R = np.empty((L, K, columns))
+        self.S = np.empty((columns, columns))
+        self.half = np.empty((t, columns))
+        self.turned, self.M = np.empty((t, t)), np.empty((t, t))
+
+    def at(
+        self, W: Array, lambdas: Sequence[Array], b: int
+    ) -> tuple[Matrix, Matrix, Matrix, float]:
+        """Root of M of these factors, R and Schur complement of the columns, and ``log|M|``."""
+        model, S, M, t = self.model, self.S, self.M, len(self.M)
+        R = model.eliminate_first(W, self.R)
+        np.matmul(R.T, R, out=S)
+        np.subtract(model.trailing, S, out=S)
+        multiply_transposed(model.rest, lambdas, b, S[:t], self.half)
+        np.copyto(self.turned, self.half[:, :t].T)
+        multiply_transposed(model.rest, lambdas, b, self.turned, M)
+        M.reshape(-1)[:: t + 1] += 1.0
+        root, failed = dpotrf(M.T, lower=1, clean=0, overwrite_a=1)
+        V = dtrtrs(root, self.half[:, t:], lower=1)[0]
+        log_det = np.nan if failed else 2.0 * float(np.log(M.reshape(-1)[:: t + 1]).sum())
+        return root, V, S[t:, t:] - V.T @ V, log_det
+
+
+def multiply_transposed(
+    parts: Sequence[tuple[int, slice]], lambdas: Sequence[Array], b: int, A: Matrix, out: Matrix
+) -> None:
+    """``Lambda'A`` over the rows of factors, at point b."""
+    for f, rows in parts:
+        lam = lambdas[f][:, :, b].T
+        K = len(lam)
+        np.matmul(lam, A[rows].reshape(K, -1), out=out[rows].reshape(K, -1))
 
 
 @dataclass(frozen=True)
@@ -252,7 +300,7 @@ class SeveralEliminated:
     model: SeveralFactors
     lambdas: Sequence[Array]
     W: Array  # (B, L, K, K), L_1^-1 Lambda_1' of each level of the first factor
-    roots: tuple[Matrix, ...]  # (t, t) lower Cholesky factors of the other effects, LAPACK's order
+    roots: tuple[Matrix, ...]  # (t, t) lower Cholesky factors of the other effects, if kept
     V: Array  # (B, t, m), their R
     log_det: Vector
     schur: Array
@@ -265,7 +313,7 @@ class SeveralEliminated:
         for b in range(B):
             scaled = self.V[b] @ coef[b] + sigma[b] * rng.standard_normal(t)
             rest[b] = dtrtrs(self.roots[b], scaled, lower=1, trans=1)[0]
-            model.multiply_lambda(self.lambdas, b, rest[b][:, None], transpose=False)
+            rest[b] = model.times_lambda(self.lambdas, b, rest[b])
             u[b] = model.eliminate_first(self.W[b]) @ np.concatenate([-rest[b], coef[b]])
             u[b] += sigma[b] * rng.standard_normal(L * K)
         first, layout = model.order.leading_factors[0], model.order.layout

@@ -15,7 +15,7 @@ the proposal is one t distribution of coordinates with nearly normal marginals
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -35,8 +35,12 @@ _MIN_DF, _DF_PER_DIMENSION = 8.0, 1.0
 _COMPONENTS, MOST_DIMENSIONS = 3, 8
 # Scales of the initial components, as multiples of the scale of Laplace's approximation.
 _NARROWEST, _WIDEST = 1.0, 1.6
-# Rounds of a mixture and of transformed coordinates: at least, and at most.
-_ROUNDS, _ROUNDS_TRANSFORMED = (3, 5), (6, 6)
+# Rounds of a mixture and of transformed coordinates: at least, and at most. Transformations are
+# fitted to the points of all rounds: many rounds of few points come further than few of many.
+_ROUNDS, _ROUNDS_TRANSFORMED = (3, 5), (18, 18)
+# Proposals of transformed coordinates that draws are made from: weights have a shorter tail than
+# those of the last alone.
+_LAST = 4
 # Draws, resampled by weight, that transformations are fitted to.
 _RESAMPLED = 1000
 _EM_STEPS = 5
@@ -149,6 +153,24 @@ class Proposal:
         return Proposal(transform, mixture)
 
 
+@dataclass(frozen=True)
+class SeveralProposals:
+    """Mixture of proposals in equal parts: where one has too few draws another may have them."""
+
+    parts: tuple[Proposal, ...]
+
+    def draw(self, n: int, rng: np.random.Generator) -> Matrix:
+        """Draw ``n`` points in random order, (n, d)."""
+        counts = rng.multinomial(n, np.full(len(self.parts), 1.0 / len(self.parts)))
+        drawn = [part.draw(k, rng) for part, k in zip(self.parts, counts, strict=True)]
+        return np.asarray(rng.permutation(np.concatenate(drawn)))
+
+    def log_densities(self, points: Matrix) -> Vector:
+        """Log density at points (n, d)."""
+        each = np.array([part.log_densities(points) for part in self.parts])
+        return np.asarray(special.logsumexp(each, axis=0) - np.log(len(self.parts)))
+
+
 def laplace_proposal(mode: Vector, cov: Matrix) -> Proposal:
     """Components at the mode, of several multiples of the scale of Laplace's approximation."""
     d, sds = len(mode), np.sqrt(np.diag(cov))
@@ -168,8 +190,8 @@ def laplace_proposal(mode: Vector, cov: Matrix) -> Proposal:
 class AdaptedProposal:
     """Proposal, and the importance sample that it was fitted to."""
 
-    proposal: Proposal
-    efficiency: float  # effective sample size per draw of the best round
+    proposal: Proposal | SeveralProposals
+    efficiency: float  # effective sample size per draw: of the best round, or of the last ones
     points: Matrix  # (n, d) of all rounds
     importance_weights: Vector  # (n,) of sum one
 
@@ -182,27 +204,41 @@ def adapt_proposal(
     *,
     draws: int,
 ) -> AdaptedProposal:
-    """Adapt a proposal to a density, in rounds of ``draws`` points; fitted to those of all."""
+    """Adapt a proposal to a density, in rounds of ``draws`` points or half; fitted to all."""
     proposals = [laplace_proposal(mode, cov)]
     several = len(proposals[0].mixture.weights) > 1
     least, most = _ROUNDS if several else _ROUNDS_TRANSFORMED
+    draws = draws if several else draws // 2
     points, densities = np.zeros((0, len(mode))), np.zeros(0)
-    best, rounds_without_gain = 0.0, 0
-    for count in range(1, most + 1):
+    proposed = np.zeros((1, 0))  # log density of each proposal at each point
+    efficiencies: list[float] = []
+    for _ in range(most):
         drawn = proposals[-1].draw(draws, rng)
         density = log_densities(drawn)
-        efficiency = sampling_efficiency(density - proposals[-1].log_densities(drawn))
+        by_proposal = np.array([proposal.log_densities(drawn) for proposal in proposals])
+        efficiencies.append(sampling_efficiency(density - by_proposal[-1]))
         points, densities = np.concatenate([points, drawn]), np.concatenate([densities, density])
-        proposed = np.array([proposal.log_densities(points) for proposal in proposals])
+        proposed = np.concatenate([proposed, by_proposal], axis=1)
         weights = normalize_weights(densities - special.logsumexp(proposed, axis=0))
         # Truncated weights have a finite variance (Ionides 2008).
         truncated = np.minimum(weights, 1.0 / np.sqrt(len(weights)))
         proposals.append(proposals[-1].refit(points, truncated / truncated.sum(), rng))
-        rounds_without_gain = 0 if efficiency > best + _MIN_GAIN else rounds_without_gain + 1
-        best = max(best, efficiency)
-        if count >= least and rounds_without_gain >= 2:
+        if len(efficiencies) >= least and _without_gain(efficiencies) >= 2:
             break
-    return AdaptedProposal(proposals[-1], best, points, weights)
+        proposed = np.vstack([proposed, proposals[-1].log_densities(points)])
+    if several:
+        return AdaptedProposal(proposals[-1], max(efficiencies), points, weights)
+    last = SeveralProposals(tuple(proposals[-_LAST:]))
+    return AdaptedProposal(last, float(np.mean(efficiencies[-_LAST:])), points, weights)
+
+
+def _without_gain(efficiencies: Sequence[float]) -> int:
+    """Number of rounds at the end whose efficiency does not exceed the best before them."""
+    best, count = 0.0, 0
+    for efficiency in efficiencies:
+        count = 0 if efficiency > best + _MIN_GAIN else count + 1
+        best = max(best, efficiency)
+    return count
 
 
 def normalize_weights(log_ratios: Vector) -> Vector:

@@ -50,8 +50,8 @@ _MOST_EFFECTIVE = 0.8
 # Multiplications that take some ten microseconds.
 _CHEAP_PRODUCTS = 100_000
 # Effective draws of a chain, and of resampled ones, over those of as many weighted ones, of the
-# parameter of fewest; in many dimensions the efficiency of adaptation is that of its best round.
-_OF_CHAIN, _OF_RESAMPLED = 0.4, 0.36
+# parameter of fewest.
+_OF_CHAIN, _OF_RESAMPLED = 0.4, 0.45
 # Draws discarded at the start of a chain.
 _WARMUP = 50
 # Ensembles: walkers per dimension and at least, since their densities are evaluated together;
@@ -138,11 +138,13 @@ def _chains(
         return _ensemble_chains(target, adapted, draws, streams[:-1], progress=progress)
     wanted = min(max(share, least / (draws * len(streams[:-1]))), _MOST_EFFECTIVE)
     if target.size > MOST_DIMENSIONS:
-        chain, name, of_weighted = _resampled_chain, "importance resampling", _OF_RESAMPLED
+        name, times = "importance resampling", wanted / (_OF_RESAMPLED * adapted.efficiency)
+        proposed = math.ceil(max(times, 1.0) * draws)
+        parts = [_resampled_chain(target, adapted, draws, proposed, one) for one in streams[:-1]]
     else:
-        chain, name, of_weighted = _independence_chain, "independence Metropolis", _OF_CHAIN
-    thin = math.ceil(wanted / (of_weighted * adapted.efficiency))
-    parts = [chain(target, adapted, draws, thin, one) for one in streams[:-1]]
+        name, times = "independence Metropolis", wanted / (_OF_CHAIN * adapted.efficiency)
+        thin = math.ceil(times)
+        parts = [_independence_chain(target, adapted, draws, thin, one) for one in streams[:-1]]
     z, log_density, acceptance, log_ratio = (np.stack(part) for part in zip(*parts, strict=True))
     ratios = log_ratio.ravel()
     efficiency = sampling_efficiency(ratios)
@@ -191,15 +193,15 @@ def _resampled_chain(
     target: Density,
     adapted: AdaptedProposal,
     draws: int,
-    thin: int,
+    count: int,
     rng: np.random.Generator,
 ) -> tuple[Matrix, Vector, Vector, Vector]:
     """
-    Draws of a proposal, ``thin`` times as many as are kept, resampled systematically by weight.
+    Resample ``draws`` of ``count`` draws of a proposal systematically by weight.
 
     Copies of a draw follow each other, so that the effective sample size counts them.
     """
-    proposed = adapted.proposal.draw(draws * thin, rng)
+    proposed = adapted.proposal.draw(count, rng)
     log_density = target.log_densities(proposed)
     log_ratio = log_density - adapted.proposal.log_densities(proposed)
     cumulative = np.cumsum(normalize_weights(log_ratio))

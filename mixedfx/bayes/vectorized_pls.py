@@ -65,13 +65,17 @@ class VectorizedPLS:
 
     def deviances(self, params: ConstrainedParameters) -> Vector:
         """-2 log density (B,) of the response; NaN where a matrix is singular."""
-        parts = [self.solve(params, chunk).deviance for chunk in self.chunks(len(params.sigma))]
+        chunks = self.chunks(len(params.sigma))
+        parts = [self.solve(params, chunk, keep=False).deviance for chunk in chunks]
         return np.concatenate([np.zeros(0), *parts])
 
-    def solve(self, params: ConstrainedParameters, chunk: slice) -> ConditionalCoefficients:
+    def solve(
+        self, params: ConstrainedParameters, chunk: slice, *, keep: bool = True
+    ) -> ConditionalCoefficients:
         """Solve for the fixed effects, priors included, at a slice of the points."""
         s2 = params.sigma[chunk] ** 2
-        eliminated = self.elimination.eliminate(self._lambdas(params, chunk), len(s2))
+        lambdas = self._lambdas(params, chunk)
+        eliminated = self.elimination.eliminate(lambdas, len(s2), keep=keep)
         log_det, schur = eliminated.log_det, eliminated.schur
         finite = np.isfinite(log_det) & np.isfinite(schur).all(axis=(1, 2))
         schur = np.where(finite[:, None, None], schur, 0.0)
