@@ -27,6 +27,9 @@ _SAME_ESTIMATES = 0.05
 _LARGE_VIF = 10.0
 _MOST_TRIED = 6
 _MOST_LEVELS = 3  # that are named
+# Random effects of the scale are tried with at most so many levels, whose dense matrix is factored
+# some seventy times, and beside several factors so many rows, which can be one dense block.
+_MOST_SCALE_LEVELS, _MOST_CROSSED_ROWS = 200, 500
 _PLAUSIBLE = 2.0  # AIC within which another model is as good
 
 
@@ -112,9 +115,8 @@ class _Tried(NamedTuple):
 
 
 def _tried(fit: FittedModel, code: str, base: float, clock: Clock) -> _Tried:
-    if 'dispersion="~ (' in code:
-        text = "Not tried: random effects of the scale take many times as long."
-        return _Tried(text, helps=True)
+    if "|" in code.partition("dispersion=")[2] and (large := _too_large_for_random_scale(fit)):
+        return _Tried(f"Not tried: {large}.", helps=True)
     if not clock.allows(code):
         return _Tried("Not tried: max_seconds.", helps=True)
     begin = clock.seconds
@@ -134,6 +136,18 @@ def _tried(fit: FittedModel, code: str, base: float, clock: Clock) -> _Tried:
     if value > base:
         return _Tried(f"Tried, and no better: AIC {value - base:+.1f}.", helps=False)
     return _Tried(f"Tried: AIC {value - base:+.1f}.", helps=True)
+
+
+def _too_large_for_random_scale(fit: FittedModel) -> str:
+    """Why a random term in dispersion= would take too long beside other refits; empty if not."""
+    factors = {term.group: len(term.levels) for term in fit.spec.random_terms}
+    group, levels = max(factors.items(), key=lambda item: item[1], default=("", 0))
+    if levels > _MOST_SCALE_LEVELS:
+        return f"random effects of the scale take minutes with the {levels:,} levels of {group}"
+    if len(factors) > 1 and fit.rows.n > _MOST_CROSSED_ROWS:
+        several = " and ".join(factors)
+        return f"random effects of the scale take minutes beside {several} with {fit.rows.n:,} rows"
+    return ""
 
 
 def of_influence(

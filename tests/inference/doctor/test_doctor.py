@@ -364,3 +364,16 @@ def test_right_models_have_problems_no_more_often_than_the_level(formula, kind):
 @pytest.mark.full
 def test_a_right_model_has_no_problem():
     assert _found("right", "y ~ x + w + f + t + (1 | g)").ok
+
+
+@pytest.mark.parametrize(
+    ("levels", "outcome"), [(30, "Tried: AIC -"), (250, "Not tried: random effects of the scale")]
+)
+def test_random_effects_of_the_scale_are_tried_with_few_levels(levels, outcome):
+    rng = np.random.default_rng(0)
+    g, x = np.repeat(np.arange(levels), 12), rng.standard_normal(12 * levels)
+    spread = np.exp(0.6 * rng.standard_normal(levels)[g])
+    y = x + rng.standard_normal(levels)[g] + spread * rng.standard_normal(len(g))
+    fit = mfx.lmer("y ~ x + (1 | g)", pd.DataFrame({"y": y, "x": x, "g": g}))
+    found = [w for w in fit.doctor().weaknesses if w.kind == "heteroscedasticity"]
+    assert any(outcome in str(w) for w in found)
