@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 import numpy.typing as npt
 
-from mixedfx.bayes import joint_mode
+from mixedfx.bayes import joint_mode, location_scale_mode
 from mixedfx.bayes import mode as posterior_mode
 from mixedfx.design.build import Design
 from mixedfx.design.family_residual import FamilyResidual
@@ -140,14 +140,11 @@ def _fit_posterior_mode(
 ) -> FittedModel:
     if engine not in ("auto", "profiled"):
         raise EngineRefusal(f"engine='{engine}' knows no priors; use engine='profiled'.")
-    if design.spec.residual.has_random_effects:
-        raise EngineRefusal(
-            f"priors= with the random term in {design.spec.residual.argument} are not "
-            "supported; leave one of the two out."
-        )
     design.spec.residual.check_priors()
+    of_scale = design.spec.residual.has_random_effects
+    find_mode = location_scale_mode.find_mode if of_scale else posterior_mode.find_mode
     with single_threaded_blas(design.spec.n_random_effects):
-        mode = posterior_mode.find_mode(design, priors, control)
+        mode = find_mode(design, priors, control)
         return build_fitted_model(
             mode.design,
             GaussianLikelihood(compute_crossproducts(mode.design), reml=True),

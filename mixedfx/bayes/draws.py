@@ -13,7 +13,7 @@ conditional covariance of ``b`` over ``sigma**2``.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -219,7 +219,8 @@ def log_posterior(design: Design, priors: PriorSpecification) -> LogPosterior:
     """Log posterior density of a design's parameters."""
     model = residual_model(design)
     if isinstance(model, LocationScale):
-        of_scale = NO_PRIORS.for_sampling(scale_design(design, model).spec)
+        flat = NO_PRIORS.for_sampling(scale_design(design, model).spec)
+        of_scale = replace(flat, sd_priors=priors.scale_sds, lkj_eta=priors.scale_eta)
         _check_proper(model.spec.random_terms, of_scale)
         return LocationScalePosterior(design, priors, model, of_scale)
     return LogPosterior(design, priors)

@@ -8,7 +8,7 @@ form. The effects are integrated out by importance sampling about their mode,
 which is unbiased: Metropolis-Hastings with such an estimate in the place of the density draws from
 the exact posterior, and one ``u_k``, chosen by its weight, is a draw of the effects (Andrieu and
 Roberts 2009, Ann. Stat. 37:697). The random numbers of a point are those of a generator whose seed
-is made of its coordinates, so that the same point has the same estimate. Flat priors.
+is made of its coordinates, so that the same point has the same estimate.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from mixedfx.design.build import Design
 from mixedfx.design.new_data import evaluate_new_dispersion
 from mixedfx.errors import ArgumentError
 from mixedfx.estimation.dispersion.laplace import LaplaceDeviance, LaplaceValue
+from mixedfx.estimation.dispersion.prior_rows import NormalPriors
 from mixedfx.estimation.dispersion.random import laplace_problem
 from mixedfx.estimation.location_scale import sum_of_effects
 from mixedfx.likelihood.crossproducts import CrossProducts
@@ -96,7 +97,8 @@ class DrawnScale:
     def _stratum_log_sds(self, x: Vector) -> Vector:
         fixed, b = np.split(x, [self._n_fixed])
         columns = self.problem.coordinates.stratum_columns[self.problem.fixed_stratum]
-        return np.asarray(columns @ fixed + self.problem.scale.log_sds(b))
+        log_sds = np.asarray(columns @ fixed + self.problem.scale.log_sds(b))
+        return log_sds[: self.problem.n_strata]
 
     def log_sds(self, x: Vector) -> Vector:
         """Log standard deviations of the rows, relative to the cross-products' sigma."""
@@ -133,7 +135,8 @@ class LocationScalePosterior(LogPosterior):
         scale_priors: PriorSpecification,
     ) -> None:
         self.design, self.priors, self.evaluations, self.vectorized = design, priors, 0, None
-        self.problem = laplace_problem(design, model, reml=True)
+        of_coefficients = NormalPriors(priors.coef_mean, priors.coef_sd)
+        self.problem = laplace_problem(design, model, reml=True, priors=of_coefficients)
         self.scale_priors, self.location_scale = scale_priors, model
         self.model = DrawnScale(model, self.problem)  # type: ignore[assignment]
         self.sums = sum_by_stratum(design, self.problem.strata)

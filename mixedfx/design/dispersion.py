@@ -71,6 +71,11 @@ class DispersionSpec(ResidualSpec):
         return f"its logarithm is modelled by '{self.formula}'"
 
     @property
+    def scale_terms(self) -> tuple[RandomTermSpec, ...]:
+        """The formula's."""
+        return self.random_terms
+
+    @property
     def has_random_effects(self) -> bool:
         """Whether there are random terms."""
         return bool(self.random_terms)

@@ -149,6 +149,11 @@ class ResidualSpec:
         return ""
 
     @property
+    def scale_terms(self) -> tuple[Any, ...]:
+        """Random terms of the log residual standard deviation."""
+        return ()
+
+    @property
     def has_random_effects(self) -> bool:
         """Whether the residual standard deviation has random effects."""
         return False

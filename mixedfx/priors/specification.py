@@ -88,6 +88,9 @@ class PriorSpecification(Priors):
     sigma: SdPrior
     dispersion: tuple[Normal | Flat, ...]  # coefficients of the log residual sd
     theta: Vector | None  # (m,) relative covariance parameters, where they are constant
+    # The same of the random terms of dispersion=, of the log standard deviation
+    scale_sds: tuple[tuple[SdPrior, ...], ...] = ()
+    scale_eta: tuple[float, ...] = ()
     by_name: Mapping[str, Any] = field(default_factory=dict)
     # (d,) and (d, d): of -2 log posterior density at its mode, by all free parameters
     gradient: Vector = field(default_factory=lambda: np.zeros(0), repr=False)
@@ -180,6 +183,7 @@ def match_priors(priors: Mapping[str, Any] | None, spec: ModelSpec) -> PriorSpec
     sd_names, corr_names = _covariance_names(spec)
     kinds = _parameter_kinds(spec, sd_names, corr_names)
     classes = [k for k in _CLASSES if k in kinds.values() and k not in kinds]
+    kinds |= _scale_kinds(spec)
     for name, prior in by_name.items():
         _check_kind(name, prior, kinds, classes)
     theta = _constant_theta(by_name, spec)
@@ -198,7 +202,7 @@ def match_priors(priors: Mapping[str, Any] | None, spec: ModelSpec) -> PriorSpec
     fixed = [coef_prior(n, n, "fixed") for n in spec.X_names]
     residual = spec.residual
     kind = residual.coefficient_kind
-    of_residual: dict[str, Any] = {"dispersion": ()}
+    of_residual: dict[str, Any] = {"dispersion": (), **_of_scale(by_name, spec)}
     of_residual[kind] = tuple(
         coef_prior(n, residual.full_name(n), kind) for n in residual.coefficient_names
     )
@@ -216,6 +220,16 @@ def match_priors(priors: Mapping[str, Any] | None, spec: ModelSpec) -> PriorSpec
         by_name=by_name,
         **of_residual,
     )
+
+
+def _of_scale(by_name: Mapping[str, Any], spec: ModelSpec) -> dict[str, Any]:
+    """Priors of the random terms of ``dispersion=``, by their own names alone."""
+    sd_names, corr_names = _scale_names(spec)
+    flat = distributions.Flat()
+    return {
+        "scale_sds": tuple(tuple(by_name.get(n, flat) for n in names) for names in sd_names),
+        "scale_eta": tuple(_eta(by_name.get(n, flat)) for n in corr_names),
+    }
 
 
 def _check_structures(spec: ModelSpec) -> None:
@@ -256,6 +270,31 @@ def _covariance_names(spec: ModelSpec) -> tuple[list[list[str]], list[str]]:
         [[distinct(n, term) for n in names] for names, term in zip(sds, terms, strict=True)],
         [distinct(n, term) for n, term in zip(corrs, terms, strict=True)],
     )
+
+
+def _scale_names(spec: ModelSpec) -> tuple[list[list[str]], list[str]]:
+    """The same of the random terms of ``dispersion=``."""
+    terms = spec.residual.scale_terms
+    sds = [
+        [f"sd(dispersion | {t.group})"]
+        if t.effect_names == ("Intercept",)
+        else [f"sd(dispersion: {e} | {t.group})" for e in t.effect_names]
+        for t in terms
+    ]
+    corrs = [
+        f"corr(dispersion: {t.group})"
+        if STRUCTURES[t.formula_term.structure].correlated and len(t.effect_names) > 1
+        else ""
+        for t in terms
+    ]
+    return sds, corrs
+
+
+def _scale_kinds(spec: ModelSpec) -> dict[str, str]:
+    """Kinds of these; the log standard deviation has another unit, and they are of no class."""
+    sds, corrs = _scale_names(spec)
+    kinds = {name: "sd" for names in sds for name in names}
+    return kinds | {name: "corr" for name in corrs if name}
 
 
 def _parameter_kinds(

@@ -17,7 +17,7 @@ from scipy import special
 
 import mixedfx as mfx
 from mixedfx.bayes.draws import log_posterior
-from mixedfx.errors import ArgumentError, EngineRefusal, PriorError
+from mixedfx.errors import ArgumentError, PriorError
 from mixedfx.priors.specification import NO_PRIORS
 
 pytestmark = pytest.mark.full
@@ -151,13 +151,3 @@ def test_few_levels_are_refused_with_a_flat_prior():
     fit = mfx.lmer("y ~ x + (1 | g)", separate(), dispersion="~ 1 + (1 | h)")
     with pytest.raises(PriorError, match="with 2 levels of 'h'"):
         fit.sample(draws=20, rng=1, progress=False)
-
-
-def test_priors_are_refused():
-    with pytest.raises(EngineRefusal, match="leave one of the two out"):
-        mfx.lmer(
-            "y ~ x + (1 | g)",
-            separate(),
-            dispersion="~ 1 + (1 | g)",
-            priors={"sigma": mfx.priors.HalfNormal(1)},
-        )

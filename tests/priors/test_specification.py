@@ -164,6 +164,9 @@ def test_other_engines_know_no_priors(data, engine):
         mfx.lmer("y ~ x + (1 | g)", data, engine=engine, priors={})
 
 
-def test_priors_do_not_go_with_random_effects_of_the_dispersion(data):
-    with pytest.raises(EngineRefusal, match="leave one of the two out"):
-        mfx.lmer("y ~ x + (1 | h)", data, dispersion="~ 1 + (1 | g)", priors={})
+def test_random_effects_of_the_dispersion_have_priors_of_their_own_names(data):
+    spec = mfx.lmer("y ~ x + (1 | g)", data, dispersion="~ 1 + (1 | g)").model.spec
+    priors = {"sd": HalfNormal(1), "sd(dispersion | g)": HalfNormal(2)}
+    found = match_priors(priors, spec)
+    assert found.sd_priors == ((HalfNormal(1),),)
+    assert found.scale_sds == ((HalfNormal(2),),)

@@ -44,6 +44,7 @@ from mixedfx.estimation.dispersion.conditional import (
     sum_over,
 )
 from mixedfx.estimation.dispersion.effects import ScaleDesign
+from mixedfx.estimation.dispersion.prior_rows import NormalPriors
 from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance
 from mixedfx.likelihood.pls import Solution
 from mixedfx.linalg.trust_region import minimize
@@ -99,7 +100,13 @@ class LaplaceDeviance:
     """Approximate deviance as a function of the outer parameters."""
 
     def __init__(
-        self, design: Design, model: LocationScale, homoscedastic: Solution, *, reml: bool
+        self,
+        design: Design,
+        model: LocationScale,
+        homoscedastic: Solution,
+        *,
+        reml: bool,
+        priors: NormalPriors | None = None,
     ) -> None:
         self.design, self.model = design, model
         self.homoscedastic, self.reml = homoscedastic, reml
@@ -108,7 +115,12 @@ class LaplaceDeviance:
         self.scale, self.strata, self.fixed_stratum = ScaleDesign.of(
             model.spec, model.rows, model.codes
         )
+        self.n_strata = len(self.fixed_stratum)
         self.rows = compress_rows(design.rows, self.crossprod, self.strata)
+        self.has_priors = priors is not None
+        if priors is not None and priors.is_proper:
+            self.rows, self.scale = priors.rows(self.rows, self.scale, self.crossprod)
+            self.fixed_stratum = np.append(self.fixed_stratum, 0)
         self.effects = CellEffects(self.rows, self.scale)
         self._check_size()
         self.scale_coordinates = self.scale.parametrization.coordinates
@@ -146,7 +158,9 @@ class LaplaceDeviance:
         """Log standard deviations of the strata without random effects."""
         mean = math.log(self.homoscedastic.sigma) + params[self.indices.mean_log_sd]
         deviations = self.coordinates.stratum_columns @ params[self.indices.dispersion]
-        return np.asarray(mean + deviations[self.fixed_stratum])
+        log_sds = np.asarray(mean + deviations[self.fixed_stratum])
+        log_sds[self.n_strata :] = 0.0  # of rows that are priors
+        return log_sds
 
     def cov_factors(self, params: Vector) -> list[Matrix]:
         """Factors of the absolute covariances of the random effects, in their bases."""
@@ -209,6 +223,7 @@ class LaplaceDeviance:
         by_b = scale.times_factors(factors, s)
         more = trace.derivatives(effects.by_cell(by_b))
         by_cell = found.gradient + more.by_log_sds
+        by_cell[self.rows.stratum >= self.n_strata] = 0.0
         own = effects.sum_cells(found.gradient)
         explicit = (
             scale.level_blocks(effects.sum_cells(by_cell), at.u),

@@ -143,7 +143,7 @@ def _residual_estimate(
         ),
         beta=None if problem.reml else problem.crossprod.coefficients(conditional.coef),
         vcov_correction=_vcov_correction(problem, found),
-        not_identified=_not_identified(problem, found),
+        not_identified=() if problem.has_priors else _not_identified(problem, found),
     )
 
 

@@ -25,12 +25,13 @@ from mixedfx.errors import EngineRefusal
 from mixedfx.estimation.dispersion.identified import check_scale_identified
 from mixedfx.estimation.dispersion.laplace import LaplaceDeviance
 from mixedfx.estimation.dispersion.optimum import estimate_at
+from mixedfx.estimation.dispersion.prior_rows import NormalPriors
 from mixedfx.estimation.location_scale import LocationScaleEstimate
 from mixedfx.estimation.optimizer_result import Control, OptimizerResult
 from mixedfx.estimation.profiled import estimate_theta
 from mixedfx.likelihood.accumulate import compute_crossproducts
 from mixedfx.likelihood.likelihood import GaussianLikelihood
-from mixedfx.likelihood.pls import solve_pls_at_factors
+from mixedfx.likelihood.pls import Solution, solve_pls_at_factors
 from mixedfx.linalg.trust_region import TrustRegionResult, minimize
 from mixedfx.residuals.log_linear import LocationScale
 from mixedfx.residuals.model import ResidualModel
@@ -56,23 +57,33 @@ def estimate_location_scale(
     assert isinstance(model, LocationScale)
     check_scale_identified(design, model)
     problem = laplace_problem(design, model, reml=reml, control=control)
-    optimum = _minimize(problem, _start(problem), control)
-    problem, params = _on_boundary(problem, optimum.x)
+    optimum = minimize_laplace(problem, start_of(problem), control)
+    problem, params = on_boundary(problem, optimum.x)
     return estimate_at(problem, replace(optimum, x=params), control)
 
 
 def laplace_problem(
-    design: Design, model: LocationScale, *, reml: bool, control: Control | None = None
+    design: Design,
+    model: LocationScale,
+    *,
+    reml: bool,
+    control: Control | None = None,
+    priors: NormalPriors | None = None,
 ) -> LaplaceDeviance:
     """Approximate deviance in the units of the homoscedastic fit."""
+    homoscedastic = homoscedastic_fit(design, reml=reml, control=control or Control())
+    return LaplaceDeviance(design, model, homoscedastic, reml=reml, priors=priors)
+
+
+def homoscedastic_fit(design: Design, *, reml: bool, control: Control) -> Solution:
+    """Fit with equal residual variances."""
     crossprod = compute_crossproducts(design)
     likelihood = GaussianLikelihood(crossprod, reml)
-    factors = estimate_theta(design, likelihood, control=control or Control()).factors
-    homoscedastic = solve_pls_at_factors(crossprod, factors or (), reml=reml)
-    return LaplaceDeviance(design, model, homoscedastic, reml=reml)
+    factors = estimate_theta(design, likelihood, control=control).factors
+    return solve_pls_at_factors(crossprod, factors or (), reml=reml)
 
 
-def _start(problem: LaplaceDeviance) -> Vector:
+def start_of(problem: LaplaceDeviance) -> Vector:
     """Parameters of the homoscedastic fit, and of small effects of the scale."""
     params = np.zeros(problem.indices.size)
     params[problem.indices.theta] = _interior_start(problem, problem.homoscedastic.factors)
@@ -95,10 +106,19 @@ def _interior_start(problem: LaplaceDeviance, scaled_factors: Sequence[Matrix]) 
     return parametrization.to_params(factors)
 
 
-def _minimize(problem: LaplaceDeviance, params: Vector, control: Control) -> TrustRegionResult:
+def minimize_laplace(
+    problem: LaplaceDeviance, params: Vector, control: Control
+) -> TrustRegionResult:
     """Minimise the approximate deviance; points with singular matrices have an infinite one."""
+    at_start: list[Vector] = []
 
     def function(at: Vector) -> tuple[float, Vector]:
+        value, gradient = evaluate(at)
+        if not at_start:
+            at_start.append(gradient)
+        return value, gradient
+
+    def evaluate(at: Vector) -> tuple[float, Vector]:
         try:
             found = problem(at)
             if np.isfinite(found.value):
@@ -108,10 +128,10 @@ def _minimize(problem: LaplaceDeviance, params: Vector, control: Control) -> Tru
         return np.inf, np.zeros_like(at)
 
     def initial_hessian() -> Matrix:
-        at_start, H = function(params)[1], []
+        H = []
         for step in _STEP * np.eye(len(params)):
-            value, gradient = function(params + step)
-            H.append((gradient - at_start) / _STEP if np.isfinite(value) else step)
+            value, gradient = evaluate(params + step)
+            H.append((gradient - at_start[0]) / _STEP if np.isfinite(value) else step)
         values, vectors = np.linalg.eigh(0.5 * (np.array(H) + np.array(H).T))
         positive = np.maximum(np.abs(values), 1e-3 * np.abs(values).max())
         return np.asarray((vectors * positive) @ vectors.T)
@@ -131,7 +151,7 @@ def _minimize(problem: LaplaceDeviance, params: Vector, control: Control) -> Tru
     return found
 
 
-def _on_boundary(problem: LaplaceDeviance, params: Vector) -> tuple[LaplaceDeviance, Vector]:
+def on_boundary(problem: LaplaceDeviance, params: Vector) -> tuple[LaplaceDeviance, Vector]:
     """Parameters with the scale's standard deviations of nearly zero at zero."""
     factors, roots = problem.scale_factors(params), []
     for factor in factors:
