@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mixedfx.design.build import Design
 from mixedfx.design.response import Observed, response_values
 from mixedfx.design.rows import ModelRows
 from mixedfx.design.spec import ModelSpec
@@ -17,6 +18,8 @@ from mixedfx.estimation.optimizer_result import Control
 from mixedfx.fit import fit_design
 from mixedfx.likelihood.accumulate import with_response
 from mixedfx.likelihood.likelihood import GaussianLikelihood
+
+_CONTROL = Control()
 
 
 def refit(
@@ -35,10 +38,27 @@ def refit(
         design = original.with_response(response.y).with_weights(response.weights)
         return fit_design(design, engine=engine, reml=reml, control=control, priors=fit.priors)
     design = fit.design.with_response(response.y)
-    crossprod = with_response(fit.crossprod, design.rows)
-    if optimum is not None and (near := optimum.fit(design, GaussianLikelihood(crossprod, reml))):
-        return near
-    return fit_design(design, engine=engine, reml=reml, control=control, crossprod=crossprod)
+    likelihood = GaussianLikelihood(with_response(fit.crossprod, design.rows), reml)
+    return fit_response(optimum, design, likelihood, engine=engine, control=control)
+
+
+def fit_response(
+    optimum: KnownOptimum | None,
+    design: Design,
+    likelihood: GaussianLikelihood,
+    *,
+    engine: str = "profiled",
+    control: Control = _CONTROL,
+) -> FittedModel:
+    """Fit a linear model to another response, from a known optimum where that leads to its own."""
+    near = None if optimum is None else optimum.fit(design, likelihood)
+    return near or fit_design(
+        design,
+        engine=engine,
+        reml=likelihood.reml,
+        control=control,
+        crossprod=likelihood.crossprod,
+    )
 
 
 def optimum_for_refits(fit: FittedModel) -> KnownOptimum | None:

@@ -78,6 +78,7 @@ class ModelRows:
 
     in_memory: ClassVar[bool] = True
     reduced: ClassVar[None] = None  # what is kept of rows that are not in memory
+    has_file: ClassVar[bool] = False  # whether they are in a file
 
     y: Vector  # (n,) the response
     X: Matrix  # (n, p) linearly independent fixed columns

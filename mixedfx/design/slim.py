@@ -66,6 +66,11 @@ class SlimRows:
         prior_weights()
         return self
 
+    @property
+    def has_file(self) -> bool:
+        """Whether all rows are in a file."""
+        return False
+
     def without_file(self) -> SlimRows:
         """The same without a file of rows: there is none."""
         return self

@@ -12,13 +12,12 @@ from mixedfx.errors import MixedfxError
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.estimation.known_optimum import KnownOptimum
 from mixedfx.estimation.many_responses import can_be_vectorized, estimate_many
-from mixedfx.estimation.optimizer_result import Control
-from mixedfx.fit import fit_design
 from mixedfx.inference.denominator_df import denominator_df
 from mixedfx.likelihood.accumulate import compute_crossproducts, with_response
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.many_responses import ManyResponses
+from mixedfx.refit import fit_response
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -91,16 +90,7 @@ class ManyFits:
         design = self.design.with_response(self.Y[:, r])
         crossprod = with_response(self.crossprod, design.rows)
         with np.errstate(all="ignore"):
-            near = None
-            if optimum is not None:
-                near = optimum.fit(design, GaussianLikelihood(crossprod, self.reml))
-            return near or fit_design(
-                design,
-                engine="profiled",
-                reml=self.reml,
-                control=Control(),
-                crossprod=crossprod,
-            )
+            return fit_response(optimum, design, GaussianLikelihood(crossprod, self.reml))
 
     def _together(self, rows: Matrix) -> tuple[npt.NDArray[np.bool_], Matrix, Vector, Matrix]:
         """Which are certified; estimates, variances and df (3, r, B), sigma**2, and components."""

@@ -17,11 +17,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy import linalg
 
 from mixedfx.design.rows import ModelRows
 from mixedfx.errors import ArgumentError, check_choice, check_count
 from mixedfx.estimation.fitted_model import FittedModel, check_no_priors, check_one_variance
 from mixedfx.inference.comparison import deviance_without_term
+from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.linalg.available_memory import check_memory
 from mixedfx.linalg.random_streams import spawn_generators
 
@@ -32,6 +34,7 @@ Matrix = npt.NDArray[np.float64]
 _GRID = np.concatenate([[0.0], np.geomspace(1e-4, 1e5, 400)])
 _CHUNK = 200_000  # elements of an array of draws by values
 _NO_EIGENVALUE = 1e-10
+_INSTEAD = "ranova() tests the term by its likelihood ratio."
 
 
 def exact_rlrt(fit: FittedModel, term: str | None, n_sim: int, rng: Any) -> pd.Series:
@@ -42,7 +45,8 @@ def exact_rlrt(fit: FittedModel, term: str | None, n_sim: int, rng: Any) -> pd.S
     t = _term(fit, term)
     reduced = deviance_without_term(fit, t)
     statistic = max(reduced - _restricted(fit), 0.0)
-    mu, rest = spectrum(fit.rows, t)
+    in_memory = fit.rows.in_memory
+    mu, rest = spectrum(fit.rows, t) if in_memory else spectrum_of_sums(fit.crossprod, t)
     draws = null_draws(mu, rest, n_sim, spawn_generators(rng, 1)[0])
     # A statistic of zero is rounding; draws of it are exact.
     p_value = float((draws >= statistic - 1e-8).mean()) if statistic > 1e-6 else 1.0
@@ -79,24 +83,47 @@ def _term(fit: FittedModel, name: str | None) -> int:
     return t
 
 
-def spectrum(rows: ModelRows, t: int) -> tuple[Vector, int]:
+def spectrum(
+    rows: ModelRows, t: int, asked: str = "rlrt()", advice: str = _INSTEAD
+) -> tuple[Vector, int]:
     """Positive eigenvalues of ``Z'P0 Z`` of one term's column, and degrees of freedom beside."""
     term = rows.random_terms[t]
-    check_memory(
-        f"rlrt() of {term.n_levels:,} levels takes the eigenvalues of a dense matrix",
-        8.0 * term.n_levels**2,
-        copies=3,
-        advice="ranova() tests the term by its likelihood ratio.",
-    )
+    _check_size(term.n_levels, asked, advice)
     root = np.ones(rows.n) if rows.weights is None else np.sqrt(rows.weights)
     Q = np.linalg.qr(root[:, None] * rows.X)[0]
     z = root * term.model_matrix[:, 0]
     ZtQ = np.zeros((term.n_levels, Q.shape[1]))
     np.add.at(ZtQ, term.codes, z[:, None] * Q)
-    ZtZ = np.bincount(term.codes, z**2, term.n_levels)
+    ZtZ = np.bincount(term.codes, z**2, term.n_levels).astype(float)
+    mu = _positive_eigenvalues(ZtZ, ZtQ)
+    return mu, rows.n - rows.X.shape[1] - len(mu)
+
+
+def spectrum_of_sums(crossprod: CrossProducts, t: int) -> tuple[Vector, int]:
+    """The same from cross-products, of rows that are not in memory; up to a factor."""
+    p, position = crossprod.p, crossprod.term_positions[t]
+    group, column = position.group, position.start
+    _check_size(len(crossprod.levels[group]), "rlrt()", _INSTEAD)
+    root = np.linalg.cholesky(crossprod.XytXy[:p, :p])
+    ZtQ = linalg.solve_triangular(root, crossprod.ZtXy[group][column, :p], lower=True).T
+    mu = _positive_eigenvalues(crossprod.ZtZ.diagonal[group][column, column], ZtQ)
+    return mu, crossprod.n - p - len(mu)
+
+
+def _check_size(n_levels: int, asked: str, advice: str) -> None:
+    """Refuse a matrix that memory does not hold."""
+    check_memory(
+        f"{asked} of {n_levels:,} levels takes the eigenvalues of a dense matrix",
+        8.0 * n_levels**2,
+        copies=3,
+        advice=advice,
+    )
+
+
+def _positive_eigenvalues(ZtZ: Vector, ZtQ: Matrix) -> Vector:
+    """Of ``Z'Z - Z'Q Q'Z``."""
     mu = np.linalg.eigvalsh(np.diag(ZtZ) - ZtQ @ ZtQ.T)
-    mu = mu[mu > _NO_EIGENVALUE * mu.max(initial=0.0)]
-    return np.asarray(mu), rows.n - rows.X.shape[1] - len(mu)
+    return np.asarray(mu[mu > _NO_EIGENVALUE * mu.max(initial=0.0)])
 
 
 def null_draws(

@@ -31,6 +31,7 @@ Matrix = npt.NDArray[np.float64]
 
 # Draws of the statistic where nothing is fitted, by the number of eigenvalues.
 _LEAST, _MOST, _EIGENVALUES = 10_000, 100_000, 5_000_000
+_FEWER = "Take a design with fewer levels of this factor."
 _ZERO = 1e-6  # statistics below are rounding
 
 
@@ -63,7 +64,7 @@ class VarianceTest:
         """P-values of draws of the statistic, (n_sim,); None: of as many as take few seconds."""
         values = parameter_values(model, params)
         ratio = float(values.effect_factors[self.t][0, 0] / values.sigma) ** 2
-        mu, rest = spectrum(design.rows, self.t)
+        mu, rest = spectrum(design.rows, self.t, "power()", _FEWER)
         most = _n_draws(mu)
         null = null_draws(mu, rest, most, rng)
         n_sim = most if n_sim is None else n_sim
@@ -87,7 +88,7 @@ class VarianceTest:
             except FAILURES:
                 continue
         if self.has_exact_null:
-            mu, rest = spectrum(design.rows, self.t)
+            mu, rest = spectrum(design.rows, self.t, "power()", _FEWER)
             return _exceeding(null_draws(mu, rest, _n_draws(mu), rng), statistics)
         df = full.crossprod.parametrization.size - reduced.crossprod.parametrization.size
         return np.array([ratio_p_value(s, df, self.n_removed) for s in statistics])

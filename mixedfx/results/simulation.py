@@ -17,6 +17,7 @@ from mixedfx.inference import posterior_prediction
 from mixedfx.inference import simulation as simulations
 from mixedfx.inference.bootstrap import bootstrap as resampling
 from mixedfx.results.base import ResultsBase
+from mixedfx.streamed import family_summaries
 
 if TYPE_CHECKING:
     from mixedfx.inference.bootstrap.bootstrap import Bootstrap
@@ -30,7 +31,7 @@ class _OfModel:
     results: Callable[[FittedModel], Any]
 
     def __call__(self, model: FittedModel) -> Any:
-        return self.statistic(self.results(model))
+        return self.statistic(self.results(family_summaries.completed(model)))
 
 
 class SimulationMixin(ResultsBase):

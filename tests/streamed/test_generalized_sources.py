@@ -166,7 +166,6 @@ ASKED = {
     "fit.augment": lambda f: f.augment(),
     "fit.influence": lambda f: f.influence(),
     "fit.approximation": lambda f: f.approximation(),
-    "fit.bootstrap": lambda f: f.bootstrap(2, rng=1, progress=False),
     "fit.simulate": lambda f: f.simulate(1, rng=1),
 }
 

@@ -24,7 +24,7 @@ from streamed import streamed_cases
 from tiers import but_for, examples
 
 import mixedfx as mfx
-from mixedfx.errors import RowsNotInMemory
+from mixedfx.errors import ArgumentError, RowsNotInMemory
 from mixedfx.sources import array_blocks
 
 Ask = Callable[[mfx.Results], Any]
@@ -118,6 +118,12 @@ def test_every_linear_model_has_the_smaller_ones_of_the_rows(name):
     assert_same_smaller_models(linear_in_memory(name), linear_in_chunks(name))
 
 
+@pytest.mark.parametrize(("name", "term"), [("crossed", "h"), ("offset", "g"), ("far", "g")])
+def test_the_exact_test_of_a_variance_is_that_of_the_rows(name, term):
+    ask = lambda f: f.rlrt(term, n_sim=500, rng=1)  # noqa: E731
+    assert_same(ask, linear_in_memory(name), linear_in_chunks(name))
+
+
 def test_terms_of_a_generalised_model_are_tested_on_its_blocks():
     whole, parts = cases.in_memory("binary"), generalized_in_chunks("binary")
     for name in of_terms(whole):
@@ -171,6 +177,84 @@ def test_imputed_data_sets_are_pooled():
     ]
     numbers = [table.select_dtypes("number") for table in pooled]
     np.testing.assert_allclose(numbers[1], numbers[0], rtol=1e-6)
+
+
+# ---------------------------------------------------------------- responses that are drawn
+
+
+def optimum(fit: mfx.Results) -> pd.Series:
+    """Estimates of a complete fit, whose search ends with a Newton step."""
+    return pd.Series({"deviance": fit.deviance, **fit.params, **fit.family_params})
+
+
+# Of these a row takes its random numbers after those of the row before, so that draws are the same.
+DRAWN = ["binary", "crossed", "weights", "successes", "trials", "ordered", "expression"]
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("random", ["new", "fitted"])
+@pytest.mark.parametrize("name", DRAWN)
+def test_responses_are_drawn_and_fitted_as_in_memory(name, random):
+    whole, parts = (
+        fit.bootstrap(2, rng=1, random=random, progress=False, statistic=optimum)
+        for fit in (cases.in_memory(name), generalized_in_chunks(name))
+    )
+    assert len(parts.draws) == len(whole.draws) == 2
+    np.testing.assert_allclose(parts.draws, whole.draws, rtol=1e-7, atol=1e-7)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", ["binary", "weights", "successes"])
+def test_parameters_of_draws_are_those_of_rows_in_memory(name):
+    # Their searches end where a step would gain 1e-8, and begin elsewhere.
+    whole, parts = (
+        fit.bootstrap(3, rng=1, progress=False)
+        for fit in (cases.in_memory(name), generalized_in_chunks(name))
+    )
+    assert list(parts.draws) == list(whole.draws)
+    errors = np.abs(parts.draws - whole.draws) / cases.in_memory(name).bse.max()
+    assert float(errors.max(axis=None)) < 1e-3
+    assert parts.singular == whole.singular
+
+
+@pytest.mark.full
+@given(cuts=st.lists(st.integers(1, cases.N - 1), max_size=9))
+@examples(2)
+def test_the_chunks_change_no_digit_of_draws(cuts):
+    one, several = (
+        generalized_in_chunks("dispersed", c).bootstrap(2, rng=1, progress=False).draws
+        for c in ([], cuts)
+    )
+    pd.testing.assert_frame_equal(several, one, check_exact=True)
+
+
+@pytest.mark.full
+def test_a_statistic_of_a_draw_is_of_its_response_and_leaves_the_fit_as_it_was():
+    whole, parts = cases.in_memory("binary"), generalized_in_chunks("binary")
+    before = parts.ranova()
+
+    def statistic(fit: mfx.Results) -> list[float]:
+        return [fit.ranova()["llf"].iloc[-1], fit.icc.iloc[0], fit.family_deviance]
+
+    draws = [
+        f.bootstrap(2, rng=1, progress=False, statistic=statistic).draws for f in (whole, parts)
+    ]
+    np.testing.assert_allclose(draws[1], draws[0], rtol=1e-6)
+    pd.testing.assert_frame_equal(parts.ranova(), before, check_exact=True)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda f: f.bootstrap(2, kind="cases"), "take kind='parametric'"),
+        (lambda f: f.bootstrap(2, n_jobs=2), "leave n_jobs= and client= out"),
+        (lambda f: f.profile(parm=["x"], n_jobs=2), "leave n_jobs= and client= out"),
+    ],
+)
+def test_what_cannot_be_drawn_from_a_file_says_why(ask, message):
+    with pytest.raises(ArgumentError, match=message):
+        ask(generalized_in_chunks("binary"))
 
 
 # ---------------------------------------------------------------- where the rows are

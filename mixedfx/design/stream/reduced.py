@@ -17,6 +17,15 @@ class ReducedRows(Protocol):
         """Numbers, means and products of the model's columns."""
         ...
 
+    @property
+    def has_file(self) -> bool:
+        """Whether all rows are in a file."""
+        ...
+
+    def with_response_of(self, rows: Any) -> Self:
+        """The same with the response of other rows of the file."""
+        ...
+
     def crossproducts(self, design: Any) -> Any:
         """Cross-products of a design whose columns are combinations of the model's."""
         ...

@@ -51,6 +51,21 @@ class StreamedRows(SlimRows):
         """Without the estimated weights."""
         return self.given or self
 
+    @property
+    def has_file(self) -> bool:
+        """Whether all rows are in a file, which is that of this process."""
+        return self.reduced is not None and self.reduced.has_file
+
+    def with_response_of(self, rows: Any) -> StreamedRows:
+        """The same with the response of other rows of the file, whose summaries are others."""
+        summaries = {name: v for name, v in self.summaries.items() if name == "qr R"}
+        return replace(
+            self,
+            summaries=summaries,
+            combined=self.combinations(),
+            reduced=known(self).with_response_of(rows),
+        )
+
     def without_file(self) -> StreamedRows:
         """The same without the file that all rows were written to, if there is one."""
         return replace(self, reduced=None if self.reduced is None else self.reduced.without_file())

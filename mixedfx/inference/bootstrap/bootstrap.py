@@ -25,6 +25,7 @@ from mixedfx.errors import (
     check_flag,
 )
 from mixedfx.estimation.fitted_model import FittedModel
+from mixedfx.inference.blocked_responses import check_own_process
 from mixedfx.inference.bootstrap.intervals import (
     INTERVALS,
     IntervalName,
@@ -209,6 +210,7 @@ def bootstrap(
     check_flag("progress", progress)
     n = check_count("n", n)
     resampling = Resampling(**options)
+    check_own_process(fit, workers)
     # Where the function fails on the fit itself, its own error is the best message.
     estimates = None if statistic is None else statistic_values(statistic(fit))
     model = refit_model(fit, resampling, statistic)

@@ -7,10 +7,10 @@ all draws; of a generalised model, the columns of the rows, what rows are merged
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,7 @@ from mixedfx.estimation.optimizer_result import Control, OptimizerResult
 from mixedfx.estimation.profiled import estimate_theta
 from mixedfx.estimation.residual import ResidualEstimate
 from mixedfx.fit import fit_design
+from mixedfx.inference.blocked_responses import BlockedResponses
 from mixedfx.inference.bootstrap.cases import CaseResampling, case_resampling
 from mixedfx.inference.bootstrap.residual import ResampledResponse, resampled_response
 from mixedfx.inference.bootstrap.statistic import Statistic, statistic_values
@@ -42,7 +43,8 @@ from mixedfx.inference.simulation import (
     ResponseDistribution,
     response_distribution,
 )
-from mixedfx.likelihood.generalized.rows import GeneralizedRows
+from mixedfx.likelihood.generalized.rows import GeneralizedRows, rows_of
+from mixedfx.likelihood.generalized.rows_model import RowsModel
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution
 from mixedfx.likelihood.scaled import deviance_rounding
@@ -95,9 +97,9 @@ class RefitModel:
 
     design: Design
     likelihood: GaussianLikelihood
-    responses: ResponseDistribution | ResampledResponse | CaseResampling
+    responses: ResponseDistribution | ResampledResponse | CaseResampling | BlockedResponses
     statistic: Statistic | None  # without it the parameters
-    rows: GeneralizedRows | None  # of a generalised model
+    rows: RowsModel | None  # of a generalised model
     factors: tuple[Matrix, ...]  # scaled, of the fit
     priors: Priors
 
@@ -132,12 +134,21 @@ class Resampling:
                 f"groups= and resample_rows= are of kind='cases', not '{self.kind}'."
             )
 
-    def of(self, fit: FittedModel) -> ResponseDistribution | ResampledResponse | CaseResampling:
+    def of(
+        self, fit: FittedModel
+    ) -> ResponseDistribution | ResampledResponse | CaseResampling | BlockedResponses:
         """Distribution of the draws from a fit."""
-        if self.kind == "cases":
-            return case_resampling(fit, self.groups, resample_rows=self.resample_rows)
         if self.kind == "residual":
             return resampled_response(fit)
+        if fit.rows.has_file and self.kind == "cases":
+            raise ArgumentError(
+                "kind='cases' resamples rows that are in memory, and those of this fit are in a "
+                "file, in the order in which they were read: take kind='parametric'."
+            )
+        if self.kind == "cases":
+            return case_resampling(fit, self.groups, resample_rows=self.resample_rows)
+        if fit.rows.has_file:
+            return BlockedResponses.of(fit, random=self.random)
         return response_distribution(fit, random=self.random)
 
 
@@ -146,14 +157,14 @@ def refit_model(
 ) -> RefitModel:
     """Take from a fit what a refit needs, and a statistic of it all of the design."""
     full = design = fit.original_design
-    if statistic is None:
-        design = Design(design.spec.without_evaluation(), design.rows.without_variables())
     responses = resampling.of(fit)
+    if statistic is None and full.rows.in_memory:
+        design = Design(design.spec.without_evaluation(), design.rows.without_variables())
     if statistic is None and isinstance(responses, CaseResampling):
         of_cases = replace(design.rows, index=pd.RangeIndex(design.rows.n))
         responses = replace(responses, design=Design(design.spec, of_cases))
     marginal = fit.residual.model.estimator == "marginal"
-    rows = GeneralizedRows.of(full) if marginal else None
+    rows = rows_of(full) if marginal else None
     shared = (statistic, rows, fit.solution.factors, fit.priors)
     return RefitModel(design, fit.likelihood, responses, *shared)
 
@@ -224,19 +235,29 @@ def _fit_design(model: RefitModel, design: Design) -> FittedModel:
     return fit_design(design, engine="profiled", reml=reml, control=control, priors=model.priors)
 
 
-def _refit_generalized(model: RefitModel, number: int, y: Vector) -> Draw | Failure:
+def _with_response(model: RefitModel, y: Vector) -> tuple[Design, GeneralizedRows]:
+    """Design and rows in memory with a response that was drawn."""
+    design, rows = model.design, model.rows
+    assert isinstance(rows, GeneralizedRows)
+    spec, weights, index = design.spec, design.rows.weights, design.rows.index
+    if len(index) != len(y):  # without labels
+        index = pd.RangeIndex(len(y))
+    check_response(spec.formula.response, y, spec.family, weights, index)
+    return design.with_response(y), rows.with_response(y, weights)
+
+
+def _refit_generalized(
+    model: RefitModel, number: int, drawn: Vector | tuple[Design, RowsModel]
+) -> Draw | Failure:
     """
     Maximise the marginal likelihood, of rows that share what has no response.
 
     Started as a fit is, not from the estimates of the fit: on the boundary the derivative by a
     standard deviation of zero is zero. For a statistic the fit is completed.
     """
-    design, spec, rows = model.design, model.design.spec, model.rows
+    spec = model.design.spec
     assert isinstance(spec.residual, FamilyResidual)
-    assert rows is not None
-    weights = design.rows.weights
-    check_response(spec.formula.response, y, spec.family, weights, design.rows.index)
-    rows, design = rows.with_response(y, weights), design.with_response(y)
+    design, rows = drawn if isinstance(drawn, tuple) else _with_response(model, drawn)
     if model.statistic is not None:
         fit = fit_generalized(design, spec.residual, control=Control(), rows=rows)
         return _draw_of_converged(model, fit, number)
@@ -256,7 +277,7 @@ def _refit_generalized(model: RefitModel, number: int, y: Vector) -> Draw | Fail
     return Draw(number, values, bool(boundary_parameters(spec, crossprod, theta)))
 
 
-_REFITS = {
+_REFITS: dict[str, Callable[[RefitModel, int, Any], Draw | Failure]] = {
     "engine": _refit_linear,
     "nested": _refit_whole,
     "laplace": _refit_whole,

@@ -27,6 +27,7 @@ from scipy import special
 from mixedfx._workers import THIS_PROCESS, Workers
 from mixedfx.errors import ArgumentError, brief, check_share
 from mixedfx.estimation.fitted_model import FittedModel, check_no_priors
+from mixedfx.inference.blocked_responses import check_own_process
 from mixedfx.inference.parameters import Parameter, select_parameters
 from mixedfx.inference.profile.dispatch import optimum_of, profile_parameter
 from mixedfx.inference.profile.profiled_parameter import ProfiledParameter
@@ -123,6 +124,7 @@ def _of_each(
     selected: _Selected, compute: Callable[[ProfiledParameter | None], Result], workers: Workers
 ) -> list[Result]:
     """Compute something of the profile of each parameter; each worker finds the optimum once."""
+    check_own_process(selected.fit, workers)
     count = len(selected.parameters)
     n = min(workers.count, max(count, 1))
     portions = [range(first, count, n) for first in range(n)]

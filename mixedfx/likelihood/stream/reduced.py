@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NoReturn, Self
+from typing import Any, ClassVar, NoReturn, Self
 
 from mixedfx.design.build import Design
 from mixedfx.design.combinations import Combinations
@@ -15,7 +15,7 @@ from mixedfx.likelihood.generalized.blocked_rows import BlockedRows
 from mixedfx.likelihood.stratified import StratifiedSums
 from mixedfx.likelihood.stream.assembly import nesting_of
 from mixedfx.likelihood.stream.moments import RowMoments
-from mixedfx.likelihood.stream.row_blocks import rows_of_submodel
+from mixedfx.likelihood.stream.row_blocks import rows_of_submodel, with_response_of
 from mixedfx.likelihood.stream.submodels import Submodel
 
 _OF_SUMS = (
@@ -54,6 +54,12 @@ class ReducedSums:
         """For each of some grouping factors nested in others, the innermost of those."""
         return nesting_of(self.crossprod.ZtZ.pattern, self.crossprod.groups, groups)
 
+    has_file: ClassVar[bool] = False
+
+    def with_response_of(self, rows: Any) -> NoReturn:
+        """Not there: a response has no sums without its rows."""
+        raise_without_rows(_OF_SUMS)
+
     def without_file(self) -> Self:
         """The same: there is none."""
         return self
@@ -89,6 +95,16 @@ class ReducedBlocks:
         if self.rows is None:
             raise_without_rows(_NO_FILE)
         return nesting_of(self.rows.pattern, self.rows.groups, groups)
+
+    @property
+    def has_file(self) -> bool:
+        """Whether the file is there."""
+        return self.rows is not None
+
+    def with_response_of(self, rows: BlockedRows) -> Self:
+        """The same with the response of other rows of the file."""
+        own = None if self.rows is None else with_response_of(self.rows, rows)
+        return replace(self, rows=own)
 
     def without_file(self) -> Self:
         """The same, once the file is gone."""

@@ -154,11 +154,16 @@ class StoredBlocks(RowBlocks):
     T: Matrix  # from the fixed columns in the file to those of the model
     terms: tuple[StoredTerm, ...]
     factors: tuple[int, ...]  # number that each grouping factor has in the file
+    response: ArrayBlocks | None = None  # another one, in the same blocks
 
     def __iter__(self) -> Iterator[RowBlock]:
         """Read the blocks."""
-        for arrays in self.store:
-            yield self._block(arrays)
+        if self.response is None:
+            yield from map(self._block, self.store)
+            return
+        for arrays, others in zip(self.store, self.response, strict=True):
+            arrays.pop("base", None)
+            yield self._block({**arrays, **others})
 
     def _block(self, arrays: Arrays) -> RowBlock:
         codes = {group: arrays[_codes(group)].astype(np.intp) for group in self.empty.groups}
@@ -263,8 +268,39 @@ def rows_of_submodel(rows: BlockedRows, design: Design, columns: Combinations) -
             for term, (t, _), M in of_terms
         ),
         terms.factors,
+        stored.response,
     )
     return replace(rows, **shared, blocks=blocks)
+
+
+class ResponseWriter:
+    """Another response of the rows of blocks, in a file of its own."""
+
+    def __init__(self, rows: BlockedRows) -> None:
+        self._rows = rows
+        self._store = ArrayBlocks(8.0 * rows.n)
+        self._sizes = np.zeros(3)
+        self.low, self.high = np.inf, -np.inf  # of all values
+
+    def add(self, y: Vector, weights: Vector | None) -> None:
+        """The next block; a value that is missing makes the limits missing."""
+        family = self._rows.family
+        self.low = float(np.minimum(self.low, y.min()))
+        self.high = float(np.maximum(self.high, y.max()))
+        arrays, base = {"y": y}, largest_densities(family, y, weights)
+        with np.errstate(all="ignore"):
+            self._sizes[0] += float(family.constants(y, weights).sum())
+        if base is not None:
+            arrays["base"] = base
+            self._sizes[1:] += float(base.sum()), float(np.abs(base).sum())
+        self._store.append(arrays)
+
+    def rows(self) -> BlockedRows:
+        """The rows with this response."""
+        blocks = self._rows.blocks
+        assert isinstance(blocks, StoredBlocks)
+        own = replace(blocks, response=self._store)
+        return replace(self._rows, blocks=own, sizes=DensitySizes(*self._sizes.tolist()))
 
 
 def _complete(model: StreamedModel, store: ArrayBlocks) -> tuple[Matrix, DensitySizes]:
@@ -294,3 +330,11 @@ def _complete(model: StreamedModel, store: ArrayBlocks) -> tuple[Matrix, Density
             base, absolute = base + float(large.sum()), absolute + float(np.abs(large).sum())
         store.extend(b, further)
     return XtX, DensitySizes(constants, base, absolute)
+
+
+def with_response_of(rows: BlockedRows, other: BlockedRows) -> BlockedRows:
+    """Rows with the response of others of the same file."""
+    own, drawn = rows.blocks, other.blocks
+    assert isinstance(own, StoredBlocks)
+    assert isinstance(drawn, StoredBlocks)
+    return replace(rows, blocks=replace(own, response=drawn.response), sizes=other.sizes)
