@@ -72,30 +72,41 @@ class PosteriorSamples:
 
     @cached_property
     def data_tree(self) -> Any:
-        """ArviZ's groups: posterior, sample_stats, posterior_predictive, log_likelihood, data."""
+        """
+        ArviZ's groups: posterior, sample_stats, posterior_predictive, log_likelihood, data.
+
+        The last three have a value for each row, and rows that were read in chunks have none.
+        """
         from arviz_base import from_dict
 
         shape = self.chains.log_density.shape
         values, dims, coords = self._variables(shape)
-        rows = self.design.rows.index
-        labels = np.arange(len(rows)) if rows.nlevels > 1 else rows.to_numpy()
-        response = self.response_name
-        predicted, log_likelihood = self._predictive_and_log_likelihood(shape)
         stats = {"lp": self.chains.log_density, "acceptance_rate": self.chains.acceptance}
-        by_row: dict[str, Any] = {
-            "posterior_predictive": {response: predicted},
-            "log_likelihood": {response: log_likelihood},
-            "observed_data": {response: self.design.rows.y},
-        }
         tree = from_dict({"posterior": values, "sample_stats": stats}, coords=coords, dims=dims)
-        # Separate, because a response may have the name of a parameter.
-        axes = {"row": labels, "draw": np.arange(shape[1])[:: self._prediction_thinning]}
-        tree.update(from_dict(by_row, coords=axes, dims={response: ["row"]}).children)
+        if self.design.rows.in_memory:
+            # Separate, because a response may have the name of a parameter.
+            tree.update(self._by_row(shape).children)
         tree["posterior"].attrs["sampler"] = self.chains.sampler
         tree["posterior"].attrs["efficiency"] = self.chains.efficiency
         tree["posterior"].attrs["pareto_k"] = self.chains.pareto_k
         tree.attrs["formula"] = str(self.design.spec.formula)
         return tree
+
+    def _by_row(self, shape: tuple[int, ...]) -> Any:
+        """Groups of what has a value for each row."""
+        from arviz_base import from_dict
+
+        rows = self.design.rows.index
+        labels = np.arange(len(rows)) if rows.nlevels > 1 else rows.to_numpy()
+        response = self.response_name
+        predicted, log_likelihood = self._predictive_and_log_likelihood(shape)
+        by_row: dict[str, Any] = {
+            "posterior_predictive": {response: predicted},
+            "log_likelihood": {response: log_likelihood},
+            "observed_data": {response: self.design.rows.y},
+        }
+        axes = {"row": labels, "draw": np.arange(shape[1])[:: self._prediction_thinning]}
+        return from_dict(by_row, coords=axes, dims={response: ["row"]})
 
     @property
     def response_name(self) -> str:

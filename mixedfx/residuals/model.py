@@ -34,7 +34,7 @@ from mixedfx.design.rows import ModelRows
 from mixedfx.design.source import as_frame
 from mixedfx.families.family import Family
 from mixedfx.likelihood import prediction_variance
-from mixedfx.likelihood.accumulate import compute_crossproducts
+from mixedfx.likelihood.accumulate import crossproducts_of
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.pls import Solution
 from mixedfx.likelihood.residual_directions import OneVariance, ResidualDirections
@@ -187,7 +187,7 @@ class ResidualModel(ResidualRows):
 
     def reduce(self, design: Design) -> Any:
         """Sum the rows, once."""
-        return compute_crossproducts(design)
+        return crossproducts_of(design)
 
     def reweight(self, sums: Any, params: Vector) -> CrossProducts:
         """Cross-products at the parameters; no row is read."""

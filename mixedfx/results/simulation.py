@@ -202,7 +202,8 @@ class SimulationMixin(ResultsBase):
             An xarray.DataTree, with ``predict(data, kind="mean")`` for new rows. For ArviZ:
             ``posterior`` (``beta sd corr sigma``, with a dispersion formula ``gamma``, and
             ``b_<group>``, each in units of the response), ``sample_stats``,
-            ``posterior_predictive``, ``log_likelihood`` and ``observed_data``.
+            ``posterior_predictive``, ``log_likelihood`` and ``observed_data``, these three of rows
+            in memory.
 
         Raises
         ------

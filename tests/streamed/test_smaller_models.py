@@ -179,6 +179,32 @@ def test_imputed_data_sets_are_pooled():
     np.testing.assert_allclose(numbers[1], numbers[0], rtol=1e-6)
 
 
+@pytest.mark.full
+def test_the_posterior_of_a_linear_model_is_drawn_from_its_cross_products():
+    pytest.importorskip("arviz_base")
+    pytest.importorskip("arviz_stats")
+    whole, parts = (
+        fit.sample(draws=2000, rng=1, progress=False)
+        for fit in (linear_in_memory("crossed"), linear_in_chunks("crossed"))
+    )
+    for name, draws in parts["posterior"].data_vars.items():
+        others = whole["posterior"][name]
+        difference = draws.mean(("chain", "draw")) - others.mean(("chain", "draw"))
+        assert float(np.abs(difference / others.std(("chain", "draw"))).max()) < 0.15
+    assert "log_likelihood" not in parts.children
+    assert "log_likelihood" in whole.children
+
+
+@pytest.mark.full
+def test_averages_over_rows_take_some():
+    whole, parts = linear_in_memory("crossed"), linear_in_chunks("crossed")
+    some = streamed_cases.table().dropna()
+    assert_same(lambda f: f.comparisons(data=some), whole, parts)
+    for ask in (lambda f: f.comparisons(), lambda f: f.predictions()):
+        with pytest.raises(RowsNotInMemory, match=r"give some of them, .* as data="):
+            ask(parts)
+
+
 # ---------------------------------------------------------------- responses that are drawn
 
 

@@ -16,6 +16,7 @@ import pandas as pd
 from scipy import sparse
 
 from mixedfx._arrays import set_readonly
+from mixedfx.design.slim import raise_without_rows
 from mixedfx.design.source import as_frame
 from mixedfx.errors import ArgumentError, MissingColumnError
 from mixedfx.estimation.fitted_model import FittedModel
@@ -37,6 +38,9 @@ Vector = npt.NDArray[np.float64]
 
 # More distinct values of variables are hardly levels.
 _MAX_LEVELS = 1_000
+_WITHOUT = (
+    "this fit has none in memory: give some of them, a random sample of all perhaps, as data=."
+)
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,8 @@ def row_groups(
     variables = with_offset_variables(fit, grid_variables(fit), at)
     request = means_request(() if by is None else by, None, variables, argument="by")
     if data is None:
+        if not fit.rows.in_memory:
+            raise_without_rows(_WITHOUT)
         frame = fit.rows.model_frame.reset_index(drop=True)
         counts, offset = fit.rows.counts, fit.rows.offset
     else:
