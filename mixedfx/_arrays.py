@@ -1,14 +1,22 @@
-"""Read-only arrays, for the fields of frozen dataclasses."""
+"""Arrays that are read alone, for the fields of frozen dataclasses."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+
+_ONE = np.ones(1)
 
 
 def set_readonly(*values: Any) -> None:
     """Make the arrays among the values read-only."""
     for value in values:
         if isinstance(value, np.ndarray):
-            value.flags.writeable = False
+            value.setflags(write=False)
+
+
+def column_of_ones(n: int) -> npt.NDArray[np.float64]:
+    """Ones (n, 1) that take no memory: the steps from row to row are zero."""
+    return np.ndarray((n, 1), np.float64, _ONE, 0, (0, 0))

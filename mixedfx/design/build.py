@@ -17,7 +17,7 @@ from patsy import EvalEnvironment
 from mixedfx._names import column_label, decode
 from mixedfx.design.categories import categories_read
 from mixedfx.design.checks import (
-    are_finite,
+    are_usual,
     check_finite,
     check_offset_range,
     check_positive,
@@ -242,9 +242,12 @@ def _independent_fixed_columns(
     names = evaluated.fixed_info.column_names
     if not names and not formula.random:
         raise DataError(f"'{formula}' has no terms: add a fixed or a random one.")
-    for j, name in enumerate(() if are_finite(evaluated.fixed) else names):
-        check_finite(f"fixed column '{name}'", evaluated.fixed[:, j], index)
-    kept = independent_columns(evaluated.fixed)
+    with np.errstate(all="ignore"):
+        products = evaluated.fixed.T @ evaluated.fixed
+    if not are_usual(products.diagonal(), len(index)):
+        for j, name in enumerate(names):
+            check_finite(f"fixed column '{name}'", evaluated.fixed[:, j], index)
+    kept = independent_columns(evaluated.fixed, products=products)
     if len(index) <= len(kept):
         raise DataError(
             f"{len(kept)} fixed columns need more than {len(index)} rows; leave terms out."

@@ -65,9 +65,12 @@ def check_finite(what: str, values: Vector, index: pd.Index) -> None:
 def are_finite(columns: Matrix) -> bool:
     """Whether sums of squares show that each column has finite values of a usual size, not zero."""
     with np.errstate(all="ignore"):
-        squares = np.einsum("nk,nk->k", columns, columns)
-    least = _SMALLEST**2 * len(columns)
-    return all(least < square < _LARGEST**2 for square in squares.tolist())
+        return are_usual(np.einsum("nk,nk->k", columns, columns), len(columns))
+
+
+def are_usual(squares: Vector, n: int) -> bool:
+    """The same, given those sums of n squares."""
+    return all(_SMALLEST**2 * n < square < _LARGEST**2 for square in squares.tolist())
 
 
 def check_positive(what: str, values: Vector | None, index: pd.Index) -> None:
@@ -141,7 +144,9 @@ def check_grouping_factor(
         )
 
 
-def independent_columns(X: Matrix, indicators: Mask | None = None) -> Codes:
+def independent_columns(
+    X: Matrix, indicators: Mask | None = None, *, products: Matrix | None = None
+) -> Codes:
     """
     Indices of the columns that are linearly independent of those before them.
 
@@ -149,10 +154,11 @@ def independent_columns(X: Matrix, indicators: Mask | None = None) -> Codes:
     column when the indicators before it are taken out: about its mean where there is an intercept,
     and about those of cells in an interaction. A column far from zero depends on no other one.
     Indicators are columns of -1, 0 and 1, unless they are told. Where the smallest eigenvalue of
-    the scaled cross-products rules dependence out, the rows are not orthogonalised.
+    the scaled cross-products (``products`` are X'X) rules dependence out, the rows are not
+    orthogonalised.
     """
     p = X.shape[1]
-    XtX = X.T @ X
+    XtX = X.T @ X if products is None else products
     lengths = np.sqrt(XtX.diagonal())
     if lengths.min(initial=1.0) > 0:
         correlations = XtX / (lengths[:, None] * lengths)

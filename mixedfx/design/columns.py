@@ -7,6 +7,7 @@ user's table is never changed.
 from __future__ import annotations
 
 import builtins
+import contextlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -31,6 +32,9 @@ from mixedfx.formula.response import response_code
 from mixedfx.formula.terms import Formula
 
 Mask = npt.NDArray[np.bool_]
+
+# Rows up to which text is hashed in less time than the calls of pandas and Arrow take.
+_FEW_ROWS = 500
 
 _FUNCTIONS = {**PATSY_FUNCTIONS, **FORMULA_FUNCTIONS}
 # pandas' names for object columns of numbers, such as a database's NUMERIC.
@@ -217,6 +221,8 @@ def read_column(name: str, column: pd.Series) -> TableColumn:
         return Numbers(column.to_numpy())
     if isinstance(dtype, pd.CategoricalDtype):
         return _categories(column)
+    if isinstance(dtype, pd.StringDtype):
+        return _text(column)
     is_object = getattr(dtype, "kind", "O") == "O"
     if is_object and pd.api.types.infer_dtype(column, skipna=True) == "string":
         return _text(column)
@@ -230,6 +236,9 @@ def _categories(column: pd.Series) -> Factor:
 
 def _text(column: pd.Series) -> Factor:
     """Text as a factor of sorted levels, as patsy would find them."""
+    if len(column) <= _FEW_ROWS:
+        with contextlib.suppress(TypeError):  # where a value is missing
+            return Factor.of_few(column.to_numpy(dtype=object).tolist())
     if isinstance(column.dtype, np.dtype):
         return Factor.of_texts(*pd.factorize(column.to_numpy()))
     values: Any = column.array

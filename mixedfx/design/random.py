@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 from patsy import DesignInfo, EvalEnvironment
 
+from mixedfx._arrays import column_of_ones
 from mixedfx._names import column_label
 from mixedfx.covariance.relationship import Relationship, as_relationship, positions_of_levels
 from mixedfx.design import positions as effect_positions
@@ -124,7 +125,7 @@ def _effect_columns(
             positions.indicators(of_rows),
         )
     if matrix is None or info is None:  # an intercept alone
-        return None, ("Intercept",), np.broadcast_to(1.0, (len(index), 1)).view()
+        return None, ("Intercept",), column_of_ones(len(index))
     return None, tuple(map(column_label, info.column_names)), matrix
 
 
@@ -174,7 +175,8 @@ def build_random_terms(
         if term.group != (ALL_ROWS,):
             confounded = memberships is None and relationship is None and not given.one_row_levels
             check_grouping_factor(term, len(levels), n, one_row_levels=not confounded)
-        _check_columns(term, matrix, names, index)
+        if info is not None or positions is not None:
+            _check_columns(term, matrix, names, index)
         read = (*term.group, *(position_codes(term.effects) if positions else ()))
         dependent = tuple(f for f in read if f in row_dependent)
         check_known_levels(term, len(levels), relationship, memberships is not None)

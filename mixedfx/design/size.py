@@ -41,7 +41,7 @@ def check_factors(
     """
     for position, terms in enumerate(termlists):
         levels = {f.name(): _n_levels(f.name(), variables) for t in terms for f in t.factors}
-        if not levels:
+        if max(levels.values(), default=1) == 1:  # of numbers alone
             continue
         columns = {term: math.prod(levels[f.name()] for f in term.factors) for term in terms}
         for term, count in columns.items():

@@ -143,6 +143,16 @@ class Factor(Variable):
     ordered: bool = False
 
     @staticmethod
+    def of_few(texts: list[str]) -> Factor:
+        """Texts of a few rows; a TypeError where one is missing, which does not compare."""
+        levels = sorted(set(texts))
+        if not isinstance(levels[0], str):
+            raise TypeError("all are missing")
+        rank = {level: i for i, level in enumerate(levels)}
+        codes = np.array([rank[text] for text in texts], dtype=np.intp)
+        return Factor(codes, np.array(levels, dtype=object))
+
+    @staticmethod
     def of_texts(codes: Codes, texts: npt.NDArray[np.object_]) -> Factor:
         """Texts in order, of codes that number them otherwise."""
         known = texts.tolist()

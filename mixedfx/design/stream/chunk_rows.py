@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 from patsy import DesignInfo
 
+from mixedfx._arrays import column_of_ones
 from mixedfx._names import decode
 from mixedfx.design.checks import check_finite, check_offset_range, check_positive
 from mixedfx.design.evaluation import (
@@ -80,7 +81,7 @@ class ChunkDesign:
                 term.group,
                 len(term.levels),
                 codes[term.formula_term.group],
-                np.broadcast_to(1.0, (found.n, 1)).view() if term.info is None else next(of_next),
+                column_of_ones(found.n) if term.info is None else next(of_next),
             )
             for term in spec.random_terms
         )
