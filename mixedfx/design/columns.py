@@ -255,6 +255,8 @@ def as_expression_column(column: pd.Series) -> pd.Series:
     """
     dtype: Any = column.dtype
     kind = getattr(dtype, "kind", "O")
+    if isinstance(dtype, np.dtype) and kind in WIDEST:
+        return Numbers(column.to_numpy()).used(None).series
     if isinstance(dtype, pd.CategoricalDtype) or kind in "mMc":
         return column.reset_index(drop=True)
     if kind == "O" and pd.api.types.infer_dtype(column, skipna=True) == "boolean":
@@ -264,8 +266,6 @@ def as_expression_column(column: pd.Series) -> pd.Series:
         is_number = pd.api.types.is_numeric_dtype(column.dtype)
         if is_number or pd.api.types.infer_dtype(column) in (*_NUMBERS_AS_OBJECTS, "integer"):
             return as_patsy_column("", column)
-    elif kind == "f" and isinstance(dtype, np.dtype):
-        return pd.Series(column.to_numpy(dtype=float, copy=True))
     return column.reset_index(drop=True)
 
 

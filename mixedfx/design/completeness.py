@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +14,7 @@ from mixedfx.design.columns import as_patsy_column, plain_columns, used_columns
 from mixedfx.design.row_dependence import NewVariables
 from mixedfx.design.table import Table
 from mixedfx.design.term_values import TermValue, evaluate_terms
+from mixedfx.design.variables import is_missing
 from mixedfx.errors import EmptyDataError
 from mixedfx.formula.terms import Formula
 
@@ -52,6 +52,8 @@ def evaluated_values(
     terms: Mapping[str, TermValue], keep: Mask | None, n: int, *, new_data: bool = False
 ) -> dict[str, object]:
     """Values of the terms, and of the arguments of their transforms, in the complete rows."""
+    if not terms:
+        return {}
     at = np.arange(n) if keep is None else np.flatnonzero(keep)
     known = {code: value for term in terms.values() for code, value in term.arguments.items()}
     known |= {code: term for code, term in terms.items() if term.value is not None}
@@ -77,15 +79,3 @@ def select_complete_cases(
     values = evaluated_values(terms, complete, m, new_data=True)
     known = NewVariables(with_categories(variables, categories), values)
     return known, np.flatnonzero(complete)
-
-
-def is_missing(column: pd.Series) -> Mask:
-    """Mark the rows in which a column has no value."""
-    dtype: Any = column.dtype
-    if isinstance(dtype, np.dtype) and dtype.kind in "iubf":
-        values = column.to_numpy()
-        return np.isnan(values) if dtype.kind == "f" else np.zeros(len(values), dtype=bool)
-    if isinstance(dtype, pd.CategoricalDtype):
-        array: Any = column.array
-        return np.asarray(array.codes < 0)
-    return np.asarray(column.isna(), dtype=bool)

@@ -42,7 +42,7 @@ from mixedfx.design.size import check_columns, check_factors
 from mixedfx.design.source import float_vector
 from mixedfx.design.term_values import normalized
 from mixedfx.design.text_numbers import text_in_expression
-from mixedfx.design.variables import variable_of
+from mixedfx.design.variables import Factor, Numbers, variable_of
 from mixedfx.errors import DataError, GroupingError, NewLevelError
 from mixedfx.formula.expansion import terms_of
 from mixedfx.formula.positions import ALL_ROWS, has_positions
@@ -88,7 +88,7 @@ def evaluate(
     if is_learned:
         response: tuple[Any, ...] = (built_response(infos[-1], matrices.pop(), variables),)
     else:
-        response = tuple(count_values(code, variables, env, n) for code in codes)
+        response = tuple(_response_part(code, variables, env, n) for code in codes)
     _check_several_levels(infos[: len(texts)])
     info_of_next, matrix_of_next = iter(infos), iter(matrices)
     fixed_info, fixed = next(info_of_next), next(matrix_of_next)
@@ -134,10 +134,16 @@ def built_response(info: DesignInfo, matrix: Matrix, variables: Mapping[str, Any
     return pd.Series(pd.Categorical.from_codes(codes, pd.Index(learned.categories)))
 
 
+def _response_part(code: str, variables: Mapping[str, Any], env: EvalEnvironment, n: int) -> Any:
+    """Values of a column or of an expression in a response; of a column of levels the factor."""
+    found = variable_of(variables, code)
+    return found if isinstance(found, Factor) else count_values(code, variables, env, n)
+
+
 def count_values(code: str, variables: Mapping[str, Any], env: EvalEnvironment, n: int) -> Any:
     """Values of a column or of an expression in a response; a number is that of every row."""
-    if (column := variable_of(variables, code)) is not None:
-        return column.value
+    if isinstance(column := variable_of(variables, code), Numbers):
+        return column.values
     value = _row_values(code, f"'{decode(code)}' in the response", variables, env)
     if np.ndim(value) == 0:
         return np.full(n, value)

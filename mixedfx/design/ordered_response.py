@@ -26,6 +26,7 @@ from mixedfx.design.response import (
     observe_response,
     response_specification,
 )
+from mixedfx.design.variables import factor_of, plain
 from mixedfx.errors import DataError, ResponseError
 from mixedfx.families.family import Family
 from mixedfx.formula.response import response_code
@@ -55,10 +56,11 @@ class OrderedLevels(ResponseSpec):
 
     def observe(self, name: str, parts: Sequence[Any], weights: Vector | None) -> Observed:
         """Position of each row's category, from 1 on."""
-        known = self._codes_of(parts[0])
-        if known is not None:
-            return Observed(known.astype(float) + 1.0, weights)
-        values = pd.Series(np.asarray(parts[0], dtype=object).reshape(-1))
+        factor = factor_of(parts[0])
+        known = factor is not None and tuple(factor.levels.tolist()) == self.levels
+        if factor is not None and known and factor.missing() is None:
+            return Observed(factor.codes.astype(np.float64) + 1.0, weights)
+        values = pd.Series(np.asarray(plain(parts[0]), dtype=object).reshape(-1))
         codes = pd.Index(list(self.levels), dtype=object).get_indexer(values)
         if (codes < 0).any():
             value = values.iloc[int(np.argmax(codes < 0))]
@@ -67,16 +69,6 @@ class OrderedLevels(ResponseSpec):
                 f"of the fit: {listed_levels(self.levels)}."
             )
         return Observed(codes.astype(float) + 1.0, weights)
-
-    def _codes_of(self, values: Any) -> Codes | None:
-        """Codes of a categorical column of these levels in this order, all known; else None."""
-        dtype = getattr(values, "dtype", None)
-        if not isinstance(dtype, pd.CategoricalDtype):
-            return None
-        if tuple(dtype.categories.tolist()) != self.levels:
-            return None
-        codes = np.asarray(pd.Categorical(values).codes, dtype=np.intp)
-        return codes if (codes >= 0).all() else None
 
     def note(self, name: str) -> str:
         """Categories without rows, and two categories, which are binomial."""
@@ -125,11 +117,11 @@ def response_of_family(
 
 def ordered_levels(name: str, values: Any) -> OrderedLevels:
     """Find the categories of a response in their order."""
-    dtype = getattr(values, "dtype", None)
-    if isinstance(dtype, pd.CategoricalDtype):
-        levels = dtype.categories.tolist()
+    factor = factor_of(values)
+    if factor is not None:
+        levels = factor.levels.tolist()
         numeric = all(isinstance(v, int | float | bool) for v in levels)
-        if not dtype.ordered and not numeric and len(levels) > 1:
+        if not factor.ordered and not numeric and len(levels) > 1:
             raise _without_order(name, levels)
     else:
         array = np.asarray(values).reshape(-1)

@@ -24,6 +24,7 @@ import pandas as pd
 from mixedfx._names import written
 from mixedfx.design.checks import check_finite, first_non_numeric
 from mixedfx.design.source import float_vector
+from mixedfx.design.variables import factor_of, plain
 from mixedfx.errors import ResponseError, WeightsError
 from mixedfx.families.family import Family
 from mixedfx.formula.response import response_code
@@ -53,7 +54,7 @@ class ResponseSpec:
 
     def observe(self, name: str, parts: Sequence[Any], weights: Vector | None) -> Observed:
         """Response and weights of some rows."""
-        values = parts[0]
+        values = plain(parts[0])
         array = values.to_numpy() if isinstance(values, pd.Series) else np.asarray(values)
         if array.dtype.kind in "OUS":
             raise ResponseError(
@@ -93,9 +94,13 @@ class TwoLevels(ResponseSpec):
 
     def observe(self, name: str, parts: Sequence[Any], weights: Vector | None) -> Observed:
         """One in the rows of the second level."""
-        codes = pd.Categorical(parts[0], categories=[self.failure, self.success]).codes
+        values, factor = plain(parts[0]), factor_of(parts[0])
+        if factor is not None and factor.levels.tolist() == [self.failure, self.success]:
+            codes: Any = factor.codes
+        else:
+            codes = pd.Categorical(values, categories=[self.failure, self.success]).codes
         if (codes < 0).any():
-            value = np.asarray(parts[0], dtype=object)[int(np.argmax(codes < 0))]
+            value = np.asarray(values, dtype=object)[int(np.argmax(codes < 0))]
             raise ResponseError(
                 f"the response '{name}' is {level_text(self.failure)} or "
                 f"{level_text(self.success)}, not {level_text(value)}."
@@ -125,7 +130,7 @@ class Successes(ResponseSpec):
                 f"the response '{name}' says how many trials a row has; leave weights= out. A row "
                 "that counts w times has w times as many successes and trials."
             )
-        k, second = (float_vector(f"the response '{name}'", pd.Series(part)) for part in parts)
+        k, second = (float_vector(f"the response '{name}'", plain(part)) for part in parts)
         n = k + second if self.function == "cbind" else second
         with np.errstate(all="ignore"):
             return Observed(np.where(n == 0.0, 0.0, k / n), n)
@@ -220,10 +225,10 @@ def response_specification(formula: Formula, parts: Sequence[Any], family: Famil
                 f"not have: fit it by {_GLMER}."
             )
         return Successes(function)
-    dtype = getattr(parts[0], "dtype", None)
-    if not isinstance(dtype, pd.CategoricalDtype):
+    factor = factor_of(parts[0])
+    if factor is None:
         return ResponseSpec()
-    levels = dtype.categories.tolist()
+    levels = factor.levels.tolist()
     if len(levels) == 1:
         raise ResponseError(
             f"the response '{name}' is {level_text(levels[0])} in every row used: nothing to "
@@ -264,7 +269,7 @@ def _is(name: str, level: Any) -> str:
 def _check_counts(spec: Successes, parts: Sequence[Any], rows: _Rows) -> None:
     """Refuse counts that are negative or not whole, and more successes than trials."""
     labels = ("successes", "failures" if spec.function == "cbind" else "trials")
-    columns = [float_vector(f"the response '{rows.name}'", pd.Series(part)) for part in parts]
+    columns = [float_vector(f"the response '{rows.name}'", plain(part)) for part in parts]
     for label, values in zip(labels, columns, strict=True):
         check_finite(f"the response '{rows.name}'", values, rows.index)
         fractional = values != np.rint(values)

@@ -159,6 +159,8 @@ def float_vector(name: str, value: Any) -> Vector:
     """Convert a column of real numbers to a new array of floats, NaN where a value is missing."""
     if isinstance(value, pd.DataFrame):
         raise ColumnTypeError(f"the data has several columns named '{value.columns[0]}' ({name}).")
+    if isinstance(value, np.ndarray) and value.ndim == 1 and value.dtype.kind in "biuf":
+        return value.astype(float)
     column = value if isinstance(value, pd.Series) else pd.Series(value)
     kind = getattr(column.dtype, "kind", "O")
     if kind in "mMc":

@@ -27,6 +27,7 @@ from mixedfx.design.columns import as_expression_column, as_patsy_column, factor
 from mixedfx.design.known_values import is_box
 from mixedfx.design.reductions import REMEMBER, with_remembered_reductions
 from mixedfx.design.row_dependence import align_rows
+from mixedfx.design.variables import is_missing
 from mixedfx.formula.terms import Formula
 from mixedfx.formula.trees import called_name
 
@@ -86,7 +87,7 @@ def _evaluate(
     incomplete = np.zeros(n, dtype=bool)
     if not _treats_missing(code):
         for column in columns.values():
-            incomplete |= column.isna().to_numpy(dtype=bool)
+            incomplete |= is_missing(column)
     parts = _arguments_of_transforms(code, env)
     if parts is None:
         value, rows = _value(code, columns, env, incomplete)
@@ -141,10 +142,15 @@ def _evaluated(code: str, columns: Mapping[str, pd.Series], env: EvalEnvironment
 
 def _remembers(code: str, columns: Mapping[str, pd.Series], env: EvalEnvironment) -> bool:
     """Whether an expression has a reduction to one number, which is learned as a transform is."""
+    return any(np.ndim(_evaluated(r, columns, env)) == 0 for r in _reductions_in(code))
+
+
+@lru_cache(maxsize=1024)
+def _reductions_in(code: str) -> tuple[str, ...]:
+    """Calls of an expression that may reduce a column to one number."""
     wrapped = with_remembered_reductions(code)
     calls = (n for n in ast.walk(ast.parse(wrapped, mode="eval")) if isinstance(n, ast.Call))
-    reductions = [c.args[0] for c in calls if called_name(c) == REMEMBER]
-    return any(np.ndim(_evaluated(ast.unparse(r), columns, env)) == 0 for r in reductions)
+    return tuple(ast.unparse(c.args[0]) for c in calls if called_name(c) == REMEMBER)
 
 
 def _treats_missing(code: str) -> bool:
@@ -224,7 +230,10 @@ def _take(code: str, value: Any, at: Codes, *, new_data: bool) -> Any:
         value = value.iloc[:, 0]
     if np.ndim(value) > 1:
         return np.asarray(value)[at]
-    column = pd.Series(value).iloc[at].reset_index(drop=True)
+    column = pd.Series(value)
+    if len(at) != len(column):
+        column = column.iloc[at]
+    column = column.reset_index(drop=True)
     categories = getattr(column.dtype, "categories", None)
     if new_data and categories is not None and categories.dtype.kind in "iuf":
         return pd.Series(np.asarray(column))  # numbers, as of f.map({"a": 1.0})

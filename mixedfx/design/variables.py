@@ -57,11 +57,6 @@ class Variable(TableColumn):
 
     @property
     @abstractmethod
-    def value(self) -> Any:
-        """Numbers as an array, levels as a Series."""
-
-    @property
-    @abstractmethod
     def type(self) -> tuple[Any, ...] | None:
         """What patsy's design depends on beside the formula; None where that is long."""
 
@@ -107,11 +102,6 @@ class Numbers(Variable):
         return pd.Series(self.values, copy=False)
 
     @property
-    def value(self) -> Values:
-        """The numbers."""
-        return self.values
-
-    @property
     def type(self) -> tuple[Any, ...] | None:
         """Kind of numbers."""
         return (self.values.dtype.kind,)
@@ -150,16 +140,16 @@ class Factor(Variable):
             raise TypeError("all are missing")
         rank = {level: i for i, level in enumerate(levels)}
         codes = np.array([rank[text] for text in texts], dtype=np.intp)
-        return Factor(codes, np.array(levels, dtype=object))
+        return Factor(codes, np.array(list(map(str, levels)), dtype=object))
 
     @staticmethod
     def of_texts(codes: Codes, texts: npt.NDArray[np.object_]) -> Factor:
         """Texts in order, of codes that number them otherwise."""
-        known = texts.tolist()
+        known = list(map(str, texts))
         order = np.array(sorted(range(len(known)), key=known.__getitem__), dtype=np.intp)
         rank = np.full(len(known) + 1, -1, dtype=np.intp)  # the last one is that of no value
         rank[order] = np.arange(len(known))
-        return Factor(rank[codes], texts[order])
+        return Factor(rank[codes], np.array(known, dtype=object)[order])
 
     def may_read_as_numbers(self) -> bool:
         """Whether some text has a digit; categories are meant as such."""
@@ -188,11 +178,6 @@ class Factor(Variable):
         dtype = pd.CategoricalDtype(pd.Index(self.levels), self.ordered)
         values = pd.Categorical.from_codes(self.codes, dtype=dtype, validate=False)
         return pd.Series(values, copy=False)
-
-    @property
-    def value(self) -> pd.Series:
-        """The levels as a Series."""
-        return self.series
 
     @cached_property
     def type(self) -> tuple[Any, ...] | None:
@@ -254,12 +239,26 @@ class Variables(Mapping[str, pd.Series]):
 
 def variable(values: Any) -> Variable | None:
     """Variable of a Series of numbers, truth values or categories; None of anything else."""
-    dtype: Any = getattr(values, "dtype", None)
+    if not isinstance(values, pd.Series):
+        return None
+    dtype: Any = values.dtype
     if isinstance(dtype, np.dtype) and dtype.kind in "iufb":
         return Numbers(values.to_numpy())
     if isinstance(dtype, pd.CategoricalDtype):
-        return Factor(values.array.codes, dtype.categories, bool(dtype.ordered))
+        categorical: Any = values.array
+        return Factor(categorical.codes, dtype.categories, bool(dtype.ordered))
     return None
+
+
+def factor_of(values: Any) -> Factor | None:
+    """Factor that values are; None of anything else."""
+    found = values if isinstance(values, Variable) else variable(values)
+    return found if isinstance(found, Factor) else None
+
+
+def plain(values: Any) -> Any:
+    """A factor as pandas has it, anything else as it is."""
+    return values.series if isinstance(values, Factor) else values
 
 
 def variable_of(variables: Mapping[str, Any], name: str) -> Variable | None:
@@ -267,4 +266,16 @@ def variable_of(variables: Mapping[str, Any], name: str) -> Variable | None:
     if isinstance(variables, Variables):
         return variables.columns.get(name)
     values = variables.get(name)
-    return variable(values) if isinstance(values, pd.Series) else None
+    return variable(values)
+
+
+def is_missing(column: pd.Series) -> Mask:
+    """Mark the rows in which a column has no value."""
+    dtype: Any = column.dtype
+    if isinstance(dtype, np.dtype) and dtype.kind in "iubf":
+        values = column.to_numpy()
+        return np.isnan(values) if dtype.kind == "f" else np.zeros(len(values), dtype=bool)
+    if isinstance(dtype, pd.CategoricalDtype):
+        array: Any = column.array
+        return np.asarray(array.codes < 0)
+    return np.asarray(column.isna(), dtype=bool)

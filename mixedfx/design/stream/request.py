@@ -21,12 +21,12 @@ from mixedfx.design.columns import (
     plain_columns,
     used_columns,
 )
-from mixedfx.design.completeness import evaluated_values, is_missing, missing_values
+from mixedfx.design.completeness import evaluated_values, missing_values
 from mixedfx.design.row_dependence import NewVariables
 from mixedfx.design.source import column_named, row_vector
 from mixedfx.design.table import Table
 from mixedfx.design.term_values import evaluate_terms
-from mixedfx.design.variables import WIDEST, Numbers
+from mixedfx.design.variables import WIDEST, Numbers, is_missing
 from mixedfx.errors import ArgumentError, MissingColumnError, did_you_mean
 from mixedfx.families.family import Family
 from mixedfx.families.gaussian import NORMAL
