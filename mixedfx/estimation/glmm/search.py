@@ -52,8 +52,9 @@ _OFFSET = 1e-4
 # Scaled standard deviation given to a direction in which the boundary is left.
 _STEP_OFF = 0.1
 # The search ends where a step would gain this, which is followed by a Newton step with the Hessian
-# at its end: that is the Hessian at the optimum but for five digits.
-_BEFORE_NEWTON_STEP = 1e-8
+# at its end: that is the Hessian at the optimum but for five digits. Steps by exact Hessians square
+# the error, and mostly end far below the lower bound without another.
+_BEFORE_NEWTON_STEP, _BEFORE_LAST_STEP = 1e-8, 1e-10
 # Laplace's approximation is unbounded where the curvature of a density at its mode goes to zero:
 # the search does not go nearer.
 LEAST_CURVATURE = 0.05
@@ -252,12 +253,14 @@ def search(
 
 
 def _minimize(objective: MarginalObjective, x: Vector, control: Control) -> TrustRegionResult:
+    hessian = _hessian_after_steps(objective)
+    is_exact = isinstance(hessian, ExactHessian)
     return minimize(
         objective,
         x,
         initial_hessian=lambda: objective.initial_hessian(x),
-        hessian=_hessian_after_steps(objective),
-        tolerance=max(control.tolerance, _BEFORE_NEWTON_STEP),
+        hessian=hessian,
+        tolerance=max(control.tolerance, _BEFORE_LAST_STEP if is_exact else _BEFORE_NEWTON_STEP),
         max_evaluations=control.max_evaluations,
     )
 
