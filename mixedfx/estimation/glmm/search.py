@@ -267,9 +267,11 @@ def _minimize(objective: MarginalObjective, x: Vector, control: Control) -> Trus
 
 def _hessian_after_steps(objective: MarginalObjective) -> Callable[[], Matrix | None]:
     """The exact Hessian after each step where it costs less than the steps that it saves."""
-    m, n = objective.coordinates.size, objective.likelihood.model.n
-    is_cheap = m <= _FEW_PARAMETERS or m * n <= _SMALL
-    if objective.has_exact_hessian and is_cheap:
+    m, rows = objective.coordinates.size, objective.likelihood.model
+    is_cheap = m <= _FEW_PARAMETERS or m * rows.n <= _SMALL
+    # At the limit of a link the deviance is no quadratic function: its curvature leads astray.
+    is_limited = bool(rows.family.other_links)
+    if objective.has_exact_hessian and is_cheap and not is_limited:
         return ExactHessian(objective.last_hessian)
     # The start, without random effects, is far from the optimum: its Hessian serves one step.
     once = [objective.last_hessian]
