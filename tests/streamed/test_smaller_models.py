@@ -170,7 +170,7 @@ def test_levels_are_pooled_as_in_memory(name):
 
 @pytest.mark.full
 def test_imputed_data_sets_are_pooled():
-    frames = [cases.table().assign(x=lambda t, i=i: t["x"] * (1.0 + 0.1 * i)) for i in range(3)]
+    frames = [cases.table().assign(x=lambda t, i=i: t["x"] + 3.0 * i * t["o"]) for i in range(3)]
     pooled = [
         mfx.pool([mfx.glmer("yes ~ x + (1 | g)", frame, chunk_rows=rows) for frame in frames])
         for rows in (None, 120)
