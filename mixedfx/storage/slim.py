@@ -70,7 +70,8 @@ class _Recorder:
 def slim_model(fit: FittedModel) -> FittedModel:
     """Leave out the rows, and what has their number."""
     if isinstance(fit.rows, SlimRows):
-        return _with_rows(fit, cast(ModelRows, fit.rows.without_file()))
+        rows = fit.rows.without_file()
+        return fit if rows is fit.rows else _with_rows(fit, cast(ModelRows, rows))
     own = fit.residual.model.without_rows()
     residual = own if own is not None else _slim_residual(fit)
     estimate = fit.residual.without_rows()
