@@ -989,10 +989,10 @@ SDS = [
         ("engine='em'", "priors", "engine='profiled'"),
     ),
     Bad(
-        "priors: with random effects of the dispersion",
-        _fits(MODEL, priors={}, dispersion="~ 1 + (1 | g)"),
-        EngineRefusal,
-        ("priors=", "(1 | g)"),
+        "priors: with a corner at zero, beside random effects of the dispersion",
+        _fits(MODEL, priors={"sd": mfx.priors.Exponential(1)}, dispersion="~ 1 + (1 | g)"),
+        PriorError,
+        ("dispersion=", "Exponential(rate=1)", "HalfNormal"),
     ),
     Bad(
         "prior: a standard deviation below zero",
@@ -1215,9 +1215,9 @@ ENGINES = [
     ),
     Bad(
         "engine: units that MixedLM cannot search in",
-        # A slope 1e8 times smaller than the intercept is more than MixedLM can search for.
+        # A slope 1e10 times smaller than the intercept is more than MixedLM can search for.
         lambda d: mfx.lmer(
-            "Reaction ~ Days + (Days | Subject)", _sleep(Days=1e8), engine="statsmodels"
+            "Reaction ~ Days + (Days | Subject)", _sleep(Days=1e10), engine="statsmodels"
         ),
         SearchError,
         ("MixedLM", "engine='profiled'"),

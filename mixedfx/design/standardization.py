@@ -94,7 +94,12 @@ def _in_order(x: Any) -> Array:
     """Columns as floats, in the order of the rows."""
     if isinstance(x, pd.Series | pd.DataFrame) and not x.index.is_monotonic_increasing:
         x = x.sort_index()
-    return np.asarray(x, dtype=float)
+    try:
+        return np.asarray(x, dtype=float)
+    except (TypeError, ValueError):
+        raise ValueError(
+            "a column that is scaled holds numbers, and this one is non-numeric"
+        ) from None
 
 
 scale = stateful_transform(_Scale)
