@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 import tiers
 from tiers import (
+    CASES,
     beyond_the_cases,
     beyond_the_full_tier,
     but_for,
@@ -88,10 +89,10 @@ def _cases(count, *marks):
     return [SimpleNamespace(**vars(item)) for _ in range(count)]
 
 
-def test_of_many_cases_the_default_tier_has_six_and_the_same_each_time():
+def test_of_many_cases_the_default_tier_has_a_few_and_the_same_each_time():
     cases = _cases(30)
     left_out = beyond_the_cases(cases)
-    assert len(left_out) == 24
+    assert len(left_out) == 30 - CASES
     assert [id(case) for case in left_out] == [id(case) for case in beyond_the_cases(cases)]
 
 
@@ -102,7 +103,7 @@ def test_a_mark_says_how_many_cases(number, kept):
 
 
 def test_few_cases_are_all_in_the_default_tier():
-    assert beyond_the_cases(_cases(6)) == []
+    assert beyond_the_cases(_cases(CASES)) == []
 
 
 def test_the_full_tier_has_so_many_cases_as_the_mark_says():

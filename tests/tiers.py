@@ -17,7 +17,7 @@ from hypothesis import settings
 
 DEFAULT, FULL, SLOW = "default", "full", "slow"
 FEW, MORE = 10, 30  # examples of a Hypothesis test in the default tier and in the full one
-CASES = 6  # of a parametrised test in the default tier, unless the mark ``cases`` says otherwise
+CASES = 5  # of a parametrised test in the default tier, unless the mark ``cases`` says otherwise
 
 
 def leaves_out_full(expression: str) -> bool:

@@ -42,7 +42,7 @@ def ends(monkeypatch) -> list:
     return found
 
 
-@pytest.mark.parametrize("reml", [True, False])
+@pytest.mark.parametrize("reml", [pytest.param(True, marks=pytest.mark.full), False])
 def test_is_the_optimum_of_the_nested_search_in_fewer_evaluations(monkeypatch, reml):
     data = rows((0.8, 0.6))
     found = ends(monkeypatch)

@@ -21,6 +21,7 @@ from mixedfx.likelihood.stream import key_table
 from mixedfx.likelihood.stream.pair_sums import PairTable, pair_sums
 
 
+@pytest.mark.full
 @given(
     n_chunks=st.integers(1, 40), rows=st.integers(0, 30), n=st.integers(1, 12), big=st.booleans()
 )

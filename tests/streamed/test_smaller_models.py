@@ -108,6 +108,7 @@ def assert_same_smaller_models(whole: mfx.Results, parts: mfx.Results) -> None:
         assert_same(ask, a, b)
 
 
+@pytest.mark.full
 def test_terms_of_a_linear_model_are_tested_from_its_cross_products():
     assert_same_smaller_models(linear_in_memory("crossed"), linear_in_chunks("crossed"))
 
@@ -124,6 +125,7 @@ def test_the_exact_test_of_a_variance_is_that_of_the_rows(name, term):
     assert_same(ask, linear_in_memory(name), linear_in_chunks(name))
 
 
+@pytest.mark.full
 def test_terms_of_a_generalised_model_are_tested_on_its_blocks():
     whole, parts = cases.in_memory("binary"), generalized_in_chunks("binary")
     for name in of_terms(whole):

@@ -367,7 +367,11 @@ def test_a_right_model_has_no_problem():
 
 
 @pytest.mark.parametrize(
-    ("levels", "outcome"), [(30, "Tried: AIC -"), (250, "Not tried: random effects of the scale")]
+    ("levels", "outcome"),
+    [
+        (30, "Tried: AIC -"),
+        pytest.param(250, "Not tried: random effects of the scale", marks=pytest.mark.full),
+    ],
 )
 def test_random_effects_of_the_scale_are_tried_with_few_levels(levels, outcome):
     rng = np.random.default_rng(0)
