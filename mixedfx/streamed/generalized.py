@@ -32,6 +32,7 @@ from mixedfx.likelihood.stream.moments import RowMoments
 from mixedfx.likelihood.stream.reduced import ReducedBlocks
 from mixedfx.likelihood.stream.row_blocks import BlockPlan, BlockWriter, blocked_rows
 from mixedfx.likelihood.stream.sums import RowSums
+from mixedfx.linalg.blas_threads import single_threaded_blas
 from mixedfx.sources.array_blocks import ArrayBlocks
 from mixedfx.sources.reading import read_chunks
 from mixedfx.sources.source import DataSource, naming_origin
@@ -95,6 +96,7 @@ def fit_generalized_source(
     return replace(fit, notes=(*fit.notes, Note(text)))
 
 
+@single_threaded_blas(0)  # as the pass of a linear model
 def _write(source: DataSource, plan: BlockPlan, store: ArrayBlocks) -> RowSums:
     """Second pass: blocks of all rows, and sums without weights."""
     design, writer = plan.reduction.design, BlockWriter(plan, store)

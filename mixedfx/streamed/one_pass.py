@@ -44,6 +44,7 @@ from mixedfx.likelihood.stream.sums import (
     of_observed_levels,
     reduce_rows,
 )
+from mixedfx.linalg.blas_threads import single_threaded_blas
 from mixedfx.sources.reading import numbered, read_chunks
 from mixedfx.sources.source import DataSource, PartitionedSource, naming_origin
 from mixedfx.streamed.known_levels import Group, KnownLevels, is_integer, known_levels
@@ -62,6 +63,7 @@ _BYTES_OF_NUMBER, _MOST_WASTED = 8, 1 << 26
 _MOST_RESIDUALS, _LEAST_EIGENVALUE = 1e4, 1e-5
 
 
+@single_threaded_blas(0)  # as the second pass
 def read_once(source: DataSource, request: ColumnRequest) -> tuple[Learned, Reduced | None]:
     """What a first pass learns, and the sums where these were made in it."""
     if request.dispersion is not None or any(len(t.group) > 1 for t in request.formula.random):

@@ -17,6 +17,7 @@ from mixedfx.likelihood.stream.sums import (
     reduce_chunk,
     reduce_rows,
 )
+from mixedfx.linalg.blas_threads import single_threaded_blas
 from mixedfx.sources.reading import read_chunks
 from mixedfx.sources.source import DataSource, PartitionedSource, naming_origin
 
@@ -24,6 +25,8 @@ from mixedfx.sources.source import DataSource, PartitionedSource, naming_origin
 _SUMMED = max(1, min(2, (os.cpu_count() or 1) - 1))
 
 
+# Threads of BLAS would wait for each other at the products of each chunk, beside those that sum.
+@single_threaded_blas(0)
 def reduce_source(source: DataSource, plan: ReductionPlan) -> RowSums:
     """Second pass: sums of all chunks."""
     names = plan.design.request.names
