@@ -9,17 +9,30 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
+from patsy import EvalEnvironment
 
 from mixedfx.design.build import Design, build
+from mixedfx.design.new_data import offset_beside_formula
 from mixedfx.errors import ArgumentError, DataError, MissingColumnError, brief
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.fit import fit_design
 from mixedfx.formula.terms import Formula
 
+Vector = npt.NDArray[np.float64]
 
-def rebuilt(fit: FittedModel, formula: Formula, frame: pd.DataFrame | None = None) -> Design:
+# What a model knows of the arguments of its fit, by which new rows have weights and an offset.
+_GIVEN = ("weights_column", "offset_column", "offset_is_argument")
+
+
+def rebuilt(
+    fit: FittedModel,
+    formula: Formula,
+    frame: pd.DataFrame | None = None,
+    env: EvalEnvironment | None = None,
+) -> Design:
     """
     Design of another formula on the rows of a fit, with its residual model and family.
 
@@ -27,14 +40,15 @@ def rebuilt(fit: FittedModel, formula: Formula, frame: pd.DataFrame | None = Non
     """
     original = fit.original_design
     frame = fit.rows.model_frame if frame is None else frame
-    design = built(fit, formula, frame.set_axis(np.arange(len(frame))), {"family": fit.spec.family})
+    numbered = frame.set_axis(np.arange(len(frame)))
+    design = built(fit, formula, numbered, {"family": fit.spec.family}, env)
     kept = np.zeros(len(frame), dtype=bool)
     kept[design.rows.index] = True
     spec, rows = original.spec.residual, original.rows.residual
     if not kept.all():
         spec, rows = rows.subset(spec, kept)
     return Design(
-        replace(design.spec, residual=spec, formula=formula),
+        replace(design.spec, residual=spec),
         replace(design.rows, residual=rows, index=frame.index[kept]),
     )
 
@@ -47,8 +61,9 @@ def updated(
     reml: bool,
     engine: str,
     control: Control,
+    env: EvalEnvironment,
 ) -> FittedModel:
-    """Fit another formula to the rows of a fit, further columns from ``data``."""
+    """Fit another formula to the rows of a fit, further columns from ``data``, names from env."""
     if fit.priors.specified:
         raise ArgumentError(
             "update() does not know which priors the parameters of another formula have: call "
@@ -59,7 +74,8 @@ def updated(
     own = fit.rows.model_frame
     frame = own if data is None else _with_columns(own, data)
     try:
-        design = rebuilt(fit, formula, frame)
+        known = fit.spec.env.with_outer_namespace(env.namespace)
+        design = rebuilt(fit, formula, frame, known)
     except MissingColumnError as error:
         if data is not None:
             raise
@@ -96,7 +112,11 @@ def refitted(
 
 
 def built(
-    fit: FittedModel, formula: Formula, frame: pd.DataFrame, arguments: dict[str, Any]
+    fit: FittedModel,
+    formula: Formula,
+    frame: pd.DataFrame,
+    arguments: dict[str, Any],
+    env: EvalEnvironment | None = None,
 ) -> Design:
     """Build a design with the weights, offset and relationships of a fit."""
     original = fit.original_design
@@ -106,8 +126,28 @@ def built(
     elif spec.response.n_parts == 1:
         arguments["weights"] = weights
     relmat = {g: known for g, known in spec.relationships.items() if g in formula.groups}
-    plain = replace(formula, offset="")  # the rows have the sum of all offsets
     design = build(
-        plain, frame, env=spec.env, relmat=relmat or None, offset=original.rows.offset, **arguments
+        formula,
+        frame,
+        env=spec.env if env is None else env,
+        relmat=relmat or None,
+        offset=_argument_offset(fit, formula, frame),
+        **arguments,
     )
-    return replace(design, spec=replace(design.spec, formula=formula))
+    given = {name: getattr(spec, name) for name in _GIVEN}
+    return replace(design, spec=replace(design.spec, **given))
+
+
+def _argument_offset(fit: FittedModel, formula: Formula, frame: pd.DataFrame) -> Vector | None:
+    """
+    Offset beside that of the formula, of which the rows of the fit have the sum.
+
+    That sum stays where the formula's offset does, also in columns of another scale.
+    """
+    original = fit.original_design
+    spec, offset = original.spec, original.rows.offset
+    if offset is None:
+        return None
+    same = formula.offset == spec.formula.offset
+    beside = offset_beside_formula(spec, offset, frame if same else fit.rows.model_frame)
+    return beside if beside.any() else None

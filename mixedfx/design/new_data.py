@@ -200,6 +200,11 @@ def formula_offset(spec: ModelSpec, frame: pd.DataFrame) -> Vector:
     return _fill_incomplete(values[:, None], rows, m)[:, 0]
 
 
+def offset_beside_formula(spec: ModelSpec, offset: Vector, frame: pd.DataFrame) -> Vector:
+    """What rows have as offset beside that of the formula: that of an argument."""
+    return offset - formula_offset(spec, frame)
+
+
 def new_trials(spec: ModelSpec, frame: pd.DataFrame) -> Vector:
     """Numbers of trials of new rows, from the columns that the response has them of."""
     codes = spec.response.trial_codes(response_code(spec.formula.response).parts)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import pandas as pd
+from patsy import EvalEnvironment
 
 from mixedfx._deprecation import renamed_attribute
 from mixedfx._other_programs import METHOD_ARGUMENTS, explains_arguments, missing_attribute
@@ -242,6 +243,7 @@ class Results(
             reml=self.reml if reml is None else reml,
             engine=engine,
             control=_control(control),
+            env=EvalEnvironment.capture(2),
         )
         warn_of(changed.notes)
         return type(self)(changed)

@@ -100,3 +100,50 @@ def test_what_an_update_cannot_do_is_said():
     )
     with pytest.raises(ArgumentError, match="anew, with priors="):
         with_priors.update("~ . - Days")
+
+
+COUNTS = "count ~ w + offset(log(e2)) + (1 | Subject)"
+OFFSETS = {
+    "the same": ("~ . + e", None, "count ~ w + e + offset(log(e2)) + (1 | Subject)"),
+    "none": ("~ . - offset(log(e2))", None, "count ~ w + (1 | Subject)"),
+    "another": (
+        *("~ w + offset(sqrt(e2)) + (1 | Subject)", None),
+        "count ~ w + offset(sqrt(e2)) + (1 | Subject)",
+    ),
+    "beside an argument": (
+        *("~ . - offset(log(e2)) + offset(e)", "w"),
+        "count ~ w + offset(e) + (1 | Subject)",
+    ),
+    "an argument alone": ("~ . - offset(log(e2))", "w", "count ~ w + (1 | Subject)"),
+}
+
+
+@pytest.mark.filterwarnings("ignore::mixedfx.errors.SingularFitWarning")
+@pytest.mark.parametrize("case", OFFSETS)
+def test_the_offset_is_that_of_the_new_formula(case):
+    change, argument, formula = OFFSETS[case]
+    data = SLEEP.assign(e2=SLEEP["w"] ** 2)
+    options = {"family": "poisson", "offset": argument}
+    updated = mfx.glmer(COUNTS, data, **options).update(change, data=data)
+    anew = mfx.glmer(formula, data, **options)
+    assert updated.llf == pytest.approx(anew.llf, abs=1e-9)
+    new = data.head(4)
+    np.testing.assert_allclose(updated.predict(new), anew.predict(new), rtol=1e-6)
+    assert updated.model.spec.offset_column == argument
+
+
+def half(x):
+    return 0.5 * x
+
+
+def test_functions_are_those_of_the_fit_and_of_the_caller():
+    fit = mfx.lmer("Reaction ~ half(Days) + (1 | Subject)", SLEEP)
+    assert fit.update("~ .").llf == pytest.approx(fit.llf, abs=1e-9)
+
+    def third(x):
+        return x / 3.0
+
+    both = fit.update("~ . + third(z)", data=SLEEP)
+    anew = mfx.lmer("Reaction ~ half(Days) + third(z) + (1 | Subject)", SLEEP)
+    assert both.llf == pytest.approx(anew.llf, abs=1e-9)
+    np.testing.assert_allclose(both.predict(SLEEP.head()), anew.predict(SLEEP.head()))

@@ -18,7 +18,7 @@ from mixedfx._names import decode
 from mixedfx.design.build import Design, build
 from mixedfx.design.dispersion import DispersionSpec
 from mixedfx.design.family_residual import FamilyResidual
-from mixedfx.design.new_data import formula_offset
+from mixedfx.design.new_data import offset_beside_formula
 from mixedfx.design.residual import ResidualRequest, ResidualSpec, WrittenResidual
 from mixedfx.design.spec import ModelSpec
 from mixedfx.errors import ArgumentError
@@ -87,7 +87,7 @@ class TrainingRows:
         if self._knows_sds and rows.weights is not None:
             values[_SDS] = 1.0 / np.sqrt(rows.weights)
         if fit.spec.offset_is_argument and rows.offset is not None:
-            values[_OFFSET] = rows.offset - formula_offset(fit.spec, frame)
+            values[_OFFSET] = offset_beside_formula(fit.spec, rows.offset, frame)
         return frame.assign(**values)
 
     def design(self, train: Codes) -> Design:
