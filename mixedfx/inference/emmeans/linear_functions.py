@@ -19,7 +19,11 @@ from scipy import linalg
 
 from mixedfx._arrays import set_readonly
 from mixedfx.design.estimability import ALIASING, alias_residuals, zero_rounding
-from mixedfx.design.new_data import evaluate_new_data, formula_offset
+from mixedfx.design.new_data import (
+    evaluate_new_data,
+    formula_offset,
+    offset_beside_formula,
+)
 from mixedfx.design.slim import summary_of_rows
 from mixedfx.errors import ArgumentError
 from mixedfx.estimation.fitted_model import FittedModel
@@ -149,8 +153,8 @@ def grid_offset(fit: FittedModel, grid: pd.DataFrame) -> Vector:
     """
     Offset in each row of a grid: its mean, as emmeans has it of lme4's fits.
 
-    Where the grid has the variables of the formula's offset that is evaluated, and what an argument
-    of the fit adds is at its mean.
+    Where the grid has the variables that the formula's offset alone reads it is evaluated, and what
+    an argument of the fit adds is at its mean.
     """
     names = offset_variables(fit)
     if names and set(names) <= set(grid.columns):
@@ -166,8 +170,9 @@ def mean_argument_offset(fit: FittedModel) -> float:
 @summary_of_rows("mean offset beside the formula's")
 def _mean_beside_formula(fit: FittedModel) -> float:
     rows = fit.rows
-    of_formula = formula_offset(fit.spec, rows.model_frame)
-    return mean_offset(fit) - float(np.average(of_formula, weights=rows.counts))
+    assert rows.offset is not None
+    beside = offset_beside_formula(fit.spec, rows.offset, rows.model_frame)
+    return float(np.average(beside, weights=rows.counts))
 
 
 @summary_of_rows("mean offset")

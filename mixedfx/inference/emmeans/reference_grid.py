@@ -62,23 +62,28 @@ def fixed_variables(fit: FittedModel) -> dict[str, Variable]:
 
 
 def offset_variables(fit: FittedModel) -> list[str]:
-    """Columns that the formula's offset reads."""
-    code = fit.spec.formula.offset
-    return sorted(columns_in(code, fit.spec.variables)) if code else []
+    """Columns that the formula's offset reads, and no term of the fixed part."""
+    formula, columns = fit.spec.formula, fit.spec.variables
+    if not formula.offset:
+        return []
+    factors = {f.name() for term in terms_of(formula.fixed) for f in term.factors}
+    used = set[str]().union(*(columns_in(code, columns) for code in factors))
+    return sorted(columns_in(formula.offset, columns) - used)
 
 
 def with_offset_variables(
     fit: FittedModel, variables: Mapping[str, Variable], at: Any
 ) -> dict[str, Variable]:
     """The variables, and those that only the offset reads, where ``at`` has values of all."""
-    given = [name for name in offset_variables(fit) if isinstance(at, Mapping) and name in at]
-    more = {name: Variable(pd.Series(dtype=float), numeric=True) for name in given}
-    for name in offset_variables(fit) if given else []:
-        if name not in given and name not in variables:
+    names = offset_variables(fit)
+    given = [name for name in names if isinstance(at, Mapping) and name in at]
+    for name in names if given else ():
+        if name not in given:
             raise ArgumentError(
                 f"at: the offset, {written(fit.spec.formula.offset)}, reads '{name}' beside "
                 f"'{given[0]}': give a value of each."
             )
+    more = {name: Variable(pd.Series(dtype=float), numeric=True) for name in given}
     return {**more, **variables}
 
 

@@ -52,20 +52,17 @@ class RowGroups:
     levels: pd.DataFrame  # of each group: those of ``by``, then of ``specs``
     weights: sparse.csr_matrix  # (groups, n), each row of sum one
     frame: pd.DataFrame  # the variables of the rows
-    offset: Vector  # of the linear predictor
+    offset_beside: Vector  # what each row has as offset beside that of the variables
     fixed_at: Mapping[str, Any] = field(default_factory=dict)  # values in all rows
 
     def __post_init__(self) -> None:
         """Make the array read-only."""
-        set_readonly(self.offset)
+        set_readonly(self.offset_beside)
 
     def functions(self, fit: FittedModel, frame: pd.DataFrame | None = None) -> LinearFunctions:
         """Fixed part of the linear predictor in each row, or with other values of variables."""
         at = linear_functions(fit, self.frame if frame is None else frame)
-        if frame is None:
-            return replace(at, offset=self.offset)
-        # What an argument of the fit adds in a row stays.
-        return replace(at, offset=at.offset + self.offset - grid_offset(fit, self.frame))
+        return replace(at, offset=at.offset + self.offset_beside)
 
     def average(self, functions: LinearFunctions) -> LinearFunctions:
         """Averages within the groups."""
@@ -97,17 +94,15 @@ def row_groups(
         if not fit.rows.in_memory:
             raise_without_rows(_WITHOUT)
         frame = fit.rows.model_frame.reset_index(drop=True)
-        counts, offset = fit.rows.counts, fit.rows.offset
+        counts, beside = fit.rows.counts, np.zeros(len(frame))
+        if fit.rows.offset is not None:
+            beside = fit.rows.offset - grid_offset(fit, frame)
     else:
         given = as_frame(data)
         kept = [*keep, *(name for name in offset_variables(fit) if name in given)]
         frame = _columns(given, variables, kept).reset_index(drop=True)
-        counts, offset = None, grid_offset(fit, frame)
-    offset = np.zeros(len(frame)) if offset is None else np.array(offset, dtype=float)
-    if at is not None:
-        before = grid_offset(fit, frame)
-        frame = _with_values(frame, variables, at)
-        offset += grid_offset(fit, frame) - before
+        counts, beside = None, np.zeros(len(frame))
+    frame = _with_values(frame, variables, at)
     # The first of several varies fastest, and those behind the bar slowest.
     order = [*reversed(request.by), *reversed(request.specs)]
     codes, levels = _numbered(frame, variables, order)
@@ -120,7 +115,7 @@ def row_groups(
         levels=levels[[*request.by, *request.specs]],
         weights=sparse.csr_matrix((shares, (codes, rows)), shape=(len(levels), len(frame))),
         frame=frame,
-        offset=offset,
+        offset_beside=beside,
         fixed_at=dict(at or {}),
     )
 

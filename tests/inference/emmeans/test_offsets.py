@@ -97,3 +97,18 @@ def test_an_offset_of_two_columns_needs_both():
         fit.emmeans("f", at={"t": 1})
     both = fit.emmeans("f", at={"t": 1, "m": 2}).table["emmean"]
     assert both.iloc[0] == pytest.approx(fit.params["Intercept"] + np.log(2.0), abs=1e-10)
+
+
+@pytest.mark.parametrize("of", ["rows", "slim", "chunks"])
+def test_a_variable_of_the_fixed_part_leaves_the_offset_at_its_mean(of, crashes):
+    data = crashes.assign(extra=np.linspace(0.0, 1.0, len(crashes)))
+    formula = "crashes ~ version + exposure + offset(log(exposure)) + (1 | device)"
+    fit = mfx.glmer(formula, data, family="poisson", offset="extra")
+    mean = float((np.log(data["exposure"]) + data["extra"]).mean())
+    expected = fit.params["Intercept"] + fit.params["exposure"] * data["exposure"].mean() + mean
+    if of == "slim":
+        fit = fit.slim()
+    elif of == "chunks":
+        source = lambda: iter([data[:300], data[300:]])  # noqa: E731
+        fit = mfx.glmer(formula, source, family="poisson", offset="extra")
+    assert _means(fit)[0] == pytest.approx(expected, abs=1e-5)
