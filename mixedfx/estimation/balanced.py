@@ -21,7 +21,6 @@ from scipy.linalg.lapack import dposv
 
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 
-Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 
 # Share of a product's squared norm that is outside of the span by rounding.

@@ -22,7 +22,6 @@ from mixedfx.likelihood.dense import DenseCrossProducts
 from mixedfx.likelihood.dense_point import DensePoint
 from mixedfx.linalg.symmetric import solve_or_least_norm
 
-Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 Array = npt.NDArray[np.float64]
 

@@ -36,8 +36,6 @@ from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 
 Vector = npt.NDArray[np.float64]
-Matrix = npt.NDArray[np.float64]
-Codes = npt.NDArray[np.intp]
 
 # MixedLM's Hessian holds matrices of rows by rows of a group: this many entries is 4 GB.
 _MAX_DENSE_ENTRIES = 5e8

@@ -24,7 +24,6 @@ from mixedfx.residuals.coordinates import DispersionCoordinates
 from mixedfx.residuals.log_linear import LogLinear
 
 Vector = npt.NDArray[np.float64]
-Codes = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True)
