@@ -2,7 +2,7 @@
 
 A trust-region quasi-Newton minimisation of the deviance over the scaled covariance factors, the
 coefficients and the coordinates of the family's parameters, by its exact gradient; of one grouping
-factor the first steps are by the exact Hessian. As for a linear
+factor the first steps are by the exact Hessian, and all where that costs little. As for a linear
 model, a covariance that comes out nearly singular is reduced in rank, where the deviance does not
 rise, and the boundary is probed for a direction of descent (:mod:`mixedfx.estimation.boundary`).
 """
