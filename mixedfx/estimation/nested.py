@@ -251,9 +251,7 @@ def maximum_near(
             "a profile needs the maximum of the likelihood, and the search for it over the "
             f"residuals' parameters did not converge in {optimum.evaluations} evaluations."
         )
-    assert problem.inner is not None
-    inner = problem.estimate_theta(optimum.x, problem.inner.theta)
-    return problem, optimum.x, problem.solution(optimum.x, inner)
+    return problem, optimum.x, problem.solution(optimum.x, problem.final_theta(optimum.x))
 
 
 def _estimate_class(model: ResidualModel) -> type[JointEstimate]:
