@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from mixedfx._arrays import set_readonly
 from mixedfx.covariance.registry import STRUCTURES
-from mixedfx.design.spec import ModelSpec
+from mixedfx.design.spec import ModelSpec, RandomTermSpec
 from mixedfx.errors import PriorError, brief, did_you_mean
 from mixedfx.likelihood.accumulate import parametrization_of
 from mixedfx.likelihood.constrained import update_with_normal_prior
@@ -254,22 +254,9 @@ def _as_dict(priors: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def _covariance_names(spec: ModelSpec) -> tuple[list[list[str]], list[str]]:
     """Names of each term's standard deviations, and of its correlations (empty without any)."""
-    structures = [STRUCTURES[term.formula_term.structure] for term in spec.random_terms]
-    sds = [[f"sd({e} | {term.group})" for e in term.effect_names] for term in spec.random_terms]
-    corrs = [
-        f"corr({term.group})" if structure.correlated and len(term.effect_names) > 1 else ""
-        for term, structure in zip(spec.random_terms, structures, strict=True)
-    ]
-    counts = Counter([n for names in sds for n in names] + corrs)
-
-    def distinct(name: str, term: object) -> str:
-        return name if counts[name] == 1 or not name else f"{name} in {term}"
-
-    terms = [term.formula_term for term in spec.random_terms]
-    return (
-        [[distinct(n, term) for n in names] for names, term in zip(sds, terms, strict=True)],
-        [distinct(n, term) for n, term in zip(corrs, terms, strict=True)],
-    )
+    terms = spec.random_terms
+    sds = [[f"sd({e} | {term.group})" for e in term.effect_names] for term in terms]
+    return _distinct_names(terms, sds, [f"corr({term.group})" for term in terms])
 
 
 def _scale_names(spec: ModelSpec) -> tuple[list[list[str]], list[str]]:
@@ -281,13 +268,26 @@ def _scale_names(spec: ModelSpec) -> tuple[list[list[str]], list[str]]:
         else [f"sd(dispersion: {e} | {t.group})" for e in t.effect_names]
         for t in terms
     ]
+    return _distinct_names(terms, sds, [f"corr(dispersion: {t.group})" for t in terms])
+
+
+def _distinct_names(
+    terms: Sequence[RandomTermSpec], sds: list[list[str]], corrs: list[str]
+) -> tuple[list[list[str]], list[str]]:
+    """These names, with the term where several have one; no correlation where a term has none."""
     corrs = [
-        f"corr(dispersion: {t.group})"
-        if STRUCTURES[t.formula_term.structure].correlated and len(t.effect_names) > 1
-        else ""
-        for t in terms
+        name if STRUCTURES[t.formula_term.structure].correlated and len(t.effect_names) > 1 else ""
+        for t, name in zip(terms, corrs, strict=True)
     ]
-    return sds, corrs
+    counts = Counter([n for names in sds for n in names] + corrs)
+
+    def distinct(name: str, term: RandomTermSpec) -> str:
+        return name if counts[name] == 1 or not name else f"{name} in {term.formula_term}"
+
+    return (
+        [[distinct(n, term) for n in names] for names, term in zip(sds, terms, strict=True)],
+        [distinct(n, term) for n, term in zip(corrs, terms, strict=True)],
+    )
 
 
 def _scale_kinds(spec: ModelSpec) -> dict[str, str]:

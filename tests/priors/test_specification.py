@@ -12,6 +12,7 @@ import pytest
 import mixedfx as mfx
 from mixedfx.design.build import build
 from mixedfx.errors import ArgumentError, EngineRefusal, PriorError
+from mixedfx.formula.parser import parse_dispersion
 from mixedfx.priors import LKJ, Constant, Exponential, Flat, HalfNormal, HalfStudentT, Normal
 from mixedfx.priors.specification import match_priors
 
@@ -170,3 +171,12 @@ def test_random_effects_of_the_dispersion_have_priors_of_their_own_names(data):
     found = match_priors(priors, spec)
     assert found.sd_priors == ((HalfNormal(1),),)
     assert found.scale_sds == ((HalfNormal(2),),)
+
+
+def test_correlations_of_two_terms_of_the_dispersion_have_two_names(data):
+    dispersion = parse_dispersion("~ 1 + (x | g) + (0 + z + I(z**2) | g)")
+    spec = build(mfx.parse("y ~ x + (1 | g)"), data, residual=dispersion).spec
+    found = match_priors({"corr(dispersion: g) in (x | g)": LKJ(2)}, spec)
+    assert found.scale_eta == (2.0, 1.0)
+    with pytest.raises(PriorError, match="which is no parameter"):
+        match_priors({"corr(dispersion: g)": LKJ(2)}, spec)
