@@ -86,6 +86,7 @@ class LaplaceValue:
 
     value: float
     u: Vector  # (Q,) mode
+    by_u: Vector  # (Q,) gradient of d + u'u by u, zero but for rounding
     factors: tuple[Matrix, ...]  # of each term of the scale
     conditional: ConditionalDeviance  # at the mode
     hessian: Matrix  # (Q, Q) of d by b_v
@@ -93,7 +94,7 @@ class LaplaceValue:
 
     def __post_init__(self) -> None:
         """Make the arrays read-only."""
-        set_readonly(self.u, self.hessian, self.B)
+        set_readonly(self.u, self.by_u, self.hessian, self.B)
 
 
 class LaplaceDeviance:
@@ -208,7 +209,8 @@ class LaplaceDeviance:
         value = at.value + at.log_det
         if np.isfinite(value):
             self.u = u
-        return LaplaceValue(value, u, tuple(search.factors), at.found, at.hessian, at.B)
+        factors = tuple(search.factors)
+        return LaplaceValue(value, u, at.gradient, factors, at.found, at.hessian, at.B)
 
     def gradient(self, params: Vector, at: LaplaceValue) -> Vector:
         """Gradient by the outer parameters, at the mode, (size,)."""

@@ -122,7 +122,6 @@ def _residual_estimate(
     indices, scale, conditional = problem.indices, problem.scale, found.at.conditional
     to_gamma = problem.coordinates.to_gamma
     fixed = found.covariance(slice(indices.mean_log_sd, indices.scale.start))
-    by_u = scale.transposed_times(found.at.factors, problem.effects.sum_cells(conditional.gradient))
     vcov_by_b = problem.vcov_jacobian(conditional)
     p = problem.crossprod.p
     by_effects = vcov_by_b.in_basis.reshape(scale.size, p * p)
@@ -136,7 +135,7 @@ def _residual_estimate(
         cov=np.asarray(to_gamma @ fixed @ to_gamma.T),
         random=random,
         integrated_deviance=found.at.value,
-        gradient=np.append(found.gradient, by_u + 2.0 * found.at.u),
+        gradient=np.append(found.gradient, found.at.by_u),
         hessian=np.asarray(linalg.block_diag(found.hessian, 2.0 * found.at.B)),
         vcov_jacobian=CoefficientCovariance(
             np.concatenate([found.vcov_jacobian, vcov_by_u]), vcov_by_b.qr_R
