@@ -55,13 +55,13 @@ def find_mode(design: Design, priors: PriorSpecification, control: Control) -> P
     check_priors(priors)
     check_scale_identified(design, model)
     homoscedastic = homoscedastic_fit(design, reml=True, control=control)
-    problem: LaplaceDeviance = PenalizedDeviance(design, model, homoscedastic, priors)
+    problem = PenalizedDeviance(design, model, homoscedastic, priors)
     optimum = minimize_laplace(problem, start_of(problem), control)
     at_zero, params = on_boundary(problem, optimum.x)
     if params is not optimum.x and at_zero(params).value <= optimum.value + _TOLERANCE:
         problem, optimum = at_zero, replace(optimum, x=params)
     optimizer_result, weighted, estimate = estimate_at(problem, optimum, control)
-    penalty = problem.penalty(optimum.x) if isinstance(problem, PenalizedDeviance) else 0.0
+    penalty = problem.penalty(optimum.x)
     size = problem.indices.size
     at_mode = replace(
         priors,

@@ -26,6 +26,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -145,9 +146,7 @@ class LaplaceDeviance:
             0 if self.reml else self.crossprod.p,
         )
 
-    def with_scale_ranks(
-        self, params: Vector, roots: Sequence[Matrix]
-    ) -> tuple[LaplaceDeviance, Vector]:
+    def with_scale_ranks(self, params: Vector, roots: Sequence[Matrix]) -> tuple[Self, Vector]:
         """The same of covariances of the scale with the ranks of roots; the parameters there."""
         other = copy.copy(self)
         other.scale_coordinates, own = rank_reduced(self.scale.parametrization, roots)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +39,7 @@ from mixedfx.residuals.model import ResidualModel
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
+Problem = TypeVar("Problem", bound=LaplaceDeviance)
 
 # Step of differences of the gradient at the start; the parameters are of order one.
 _STEP = 1e-4
@@ -151,7 +153,7 @@ def minimize_laplace(
     return found
 
 
-def on_boundary(problem: LaplaceDeviance, params: Vector) -> tuple[LaplaceDeviance, Vector]:
+def on_boundary(problem: Problem, params: Vector) -> tuple[Problem, Vector]:
     """Parameters with the scale's standard deviations of nearly zero at zero."""
     factors, roots = problem.scale_factors(params), []
     for factor in factors:
