@@ -10,7 +10,7 @@ of the sum of squares of y are all that the likelihood needs: R has as many rows
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -95,17 +95,51 @@ class CellRows:
         return np.bincount(self.cell, values, len(self.counts)).astype(float)
 
 
-def compress_rows(rows: ModelRows, crossprod: CrossProducts, strata: Codes) -> CellRows:
-    """Compress the rows of each cell, and gather the blocks in batches."""
+def compress_rows(
+    rows: ModelRows,
+    crossprod: CrossProducts,
+    strata: Codes,
+    check_size: Callable[[int], None],
+) -> CellRows:
+    """
+    Compress the rows of each cell, and gather the blocks in batches.
+
+    ``check_size`` is given the rows of the largest block as soon as they are known: first those
+    that it has at least, before any is compressed.
+    """
     terms = rows_in_basis(rows.random_terms, crossprod.bases)
     blocks = _Blocks.of(terms, strata)
-    cell, _, stratum = cells_of(blocks.of_rows, strata, int(strata.max()) + 1)
+    cell, block, stratum = cells_of(blocks.of_rows, strata, int(strata.max()) + 1)
+    counts = np.bincount(cell)
+    check_size(_largest(block, _least_rows(terms, blocks, cell, counts, rows.X.shape[1])))
     root = np.ones(rows.n) if rows.weights is None else np.sqrt(rows.weights)
     columns = np.column_stack([np.zeros((rows.n, 0)), *centred_columns(rows)[0]])
     found = _Compressed.of(terms, blocks, cell, root, columns)
+    check_size(_largest(found.block, np.ones(len(found.block))))
     log_weights = 0.0 if rows.weights is None else float(np.log(rows.weights).sum())
-    counts = np.bincount(cell).astype(float)
-    return found.in_batches(blocks, stratum, counts, log_weights)
+    return found.in_batches(blocks, stratum, counts.astype(float), log_weights)
+
+
+def _largest(block: Codes, n: Vector) -> int:
+    """Rows of the largest block in its batch, from the numbers of rows of parts of the blocks."""
+    return int(_rounded_up(np.bincount(block, n).astype(np.intp)).max(initial=0))
+
+
+def _least_rows(
+    terms: Sequence[RandomTermRows], blocks: _Blocks, cell: Codes, counts: Codes, p: int
+) -> Vector:
+    """Least number of rows that each cell keeps: the columns of a term's levels are independent."""
+    long, rank = _are_long(counts, p, blocks), np.zeros(len(counts), dtype=np.intp)
+    for term in terms:
+        used = np.flatnonzero(long[cell] & term.model_matrix.any(axis=1))
+        pairs = np.unique(cell[used] * term.n_levels + term.codes[used])
+        rank = np.maximum(rank, np.bincount(pairs // term.n_levels, minlength=len(counts)))
+    return np.where(long, rank, counts).astype(float)
+
+
+def _are_long(counts: Codes, p: int, blocks: _Blocks) -> npt.NDArray[np.bool_]:
+    """Whether cells have more rows than columns, and are compressed."""
+    return np.asarray(counts > max(p + sum(blocks.widths), _SHORTEST))
 
 
 @dataclass(frozen=True)
@@ -175,10 +209,9 @@ class _Compressed:
         terms: Sequence[RandomTermRows], blocks: _Blocks, cell: Codes, root: Vector, columns: Matrix
     ) -> _Compressed:
         """Replace the rows of cells that have more of them than columns."""
-        p = columns.shape[1] - 1
         counts = np.bincount(cell)
         rest = np.zeros(len(counts))
-        long = counts > max(p + sum(blocks.widths), _SHORTEST)
+        long = _are_long(counts, columns.shape[1] - 1, blocks)
         kept = np.flatnonzero(~long[cell])
         order = kept[np.argsort(blocks.of_rows[kept], kind="stable")]
         parts = [(blocks.of_rows[order], cell[order], root[order, None] * columns[order])]

@@ -118,25 +118,17 @@ class LaplaceDeviance:
             model.spec, model.rows, model.codes
         )
         self.n_strata = len(self.fixed_stratum)
-        self.rows = compress_rows(design.rows, self.crossprod, self.strata)
+        _check_size(self.scale.size)
+        self.rows = compress_rows(design.rows, self.crossprod, self.strata, _check_size)
         self.has_priors = priors is not None
         if priors is not None and priors.is_proper:
             self.rows, self.scale = priors.rows(self.rows, self.scale, self.crossprod)
             self.fixed_stratum = np.append(self.fixed_stratum, 0)
         self.effects = CellEffects(self.rows, self.scale)
-        self._check_size()
         self.scale_coordinates = self.scale.parametrization.coordinates
         self.indices = self._indices()
         self.u = np.zeros(self.scale.size)  # mode at the last evaluation, and start of the next
         self.evaluations = 0
-
-    def _check_size(self) -> None:
-        size = max([self.scale.size, *(batch.shape[1] for batch in self.rows.batches)])
-        if size > _MAX_COLUMNS:
-            raise EngineRefusal(
-                f"a random term in dispersion= needs a matrix of {size} columns here, and at most "
-                f"{_MAX_COLUMNS} are supported: take fewer rows or levels."
-            )
 
     def _indices(self) -> LocationScaleIndices:
         return LocationScaleIndices.of(
@@ -273,6 +265,15 @@ class LaplaceDeviance:
         products = (2.0 * KXQ[:, :, None] * KXQ[:, None]).reshape(len(KXQ), p * p)
         by_effect = self.effects.sum_rows(products)
         return CoefficientCovariance(by_effect.reshape(self.scale.size, p, p), self.crossprod.qr_R)
+
+
+def _check_size(size: int) -> None:
+    """Refuse matrices that are too large."""
+    if size > _MAX_COLUMNS:
+        raise EngineRefusal(
+            f"a random term in dispersion= needs a matrix of at least {size} columns here, and at "
+            f"most {_MAX_COLUMNS} are supported: take fewer rows or levels."
+        )
 
 
 class _Mode:

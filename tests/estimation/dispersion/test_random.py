@@ -806,6 +806,24 @@ def test_too_many_columns_are_refused(monkeypatch):
         fit_of("crossed", frame())
 
 
+def test_too_many_columns_are_refused_before_rows_are_compressed(monkeypatch):
+    # Of two crossed factors the rows are one block: each of six cells has ten rows, five levels of
+    # h and so five rows at least.
+    monkeypatch.setattr("mixedfx.estimation.dispersion.laplace._MAX_COLUMNS", 10)
+    monkeypatch.setattr(cells, "_compress", None)
+    with pytest.raises(EngineRefusal, match="at least 32 columns"):
+        fit_of("crossed", frame())
+
+
+@every_design
+def test_rows_that_a_block_has_at_least_are_no_more_than_it_has(name):
+    problem, sizes = problem_of(name, True), []
+    rows = problem.design.rows
+    found = cells.compress_rows(rows, problem.crossprod, problem.strata, sizes.append)
+    assert sizes[0] <= sizes[1] == max(batch.shape[1] for batch in found.batches)
+    assert (sizes[0] > 0) == bool(rows.random_terms)
+
+
 # ------------------------------------------------------------------ ill-conditioned columns
 
 
