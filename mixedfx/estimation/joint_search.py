@@ -12,7 +12,7 @@ updates both by its difference of the gradient.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -114,13 +114,4 @@ def _theta_profiled_out(found: TrustRegionResult, m: int) -> TrustRegionResult:
     """The minimum as one over the residual parameters: the Schur complement of the Hessian."""
     B, x = found.hessian, found.x[m:]
     hessian = B[m:, m:] - B[m:, :m] @ np.linalg.solve(B[:m, :m], B[:m, m:])
-    return TrustRegionResult(
-        x,
-        found.value,
-        found.gradient[m:],
-        hessian,
-        found.newton_decrement,
-        found.evaluations,
-        found.converged,
-        found.trace,
-    )
+    return replace(found, x=x, gradient=found.gradient[m:], hessian=hessian)

@@ -103,10 +103,6 @@ class ProfiledResidualDeviance:
         gradient = self.gradient(x, solution) if exact is None else exact.gradient
         return solution.deviance, gradient
 
-    def keep(self, solution: Solution) -> None:
-        """Keep a solution, that is not computed again at its factors."""
-        self._solution = solution
-
     def solution(self, x: Vector, inner: OptimizerResult) -> Solution:
         """Solution at the parameters and the end of the inner problem; the last is kept."""
         likelihood, kept = self.likelihood(x), self._solution
@@ -117,7 +113,7 @@ class ProfiledResidualDeviance:
             or not equal_factors(kept.factors, factors)
         ):
             kept = likelihood.at_factors(factors)
-            self.keep(kept)
+            self._solution = kept
         return kept
 
     def estimate_theta(self, x: Vector, theta: Vector | None) -> OptimizerResult:
@@ -134,7 +130,7 @@ class ProfiledResidualDeviance:
     def end_jointly(self, end: JointEnd) -> OptimizerResult:
         """Theta at the end of a search over x and theta together."""
         x = end.residual.x
-        self.keep(end.solution)
+        self._solution = end.solution
         inner = self.estimate_theta(x, end.theta)
         self._final = x, inner
         self.evaluations += end.evaluations + inner.evaluations
