@@ -138,7 +138,7 @@ def build(
     used = used_rows(formula, parts, table, given.row_vectors, env, family)
     check_relmat(relmat, formula)
     design = _evaluate_rows(formula, residual, family, used, env, given)
-    response = design.spec.response.noting_unused(lambda: table.frame.get(formula.response))
+    response = design.spec.response.noting_unused(lambda: table.get(formula.response))
     if response is design.spec.response:
         return design
     return replace(design, spec=replace(design.spec, response=response))

@@ -42,3 +42,7 @@ class Table:
                 f"the data has several columns named '{identifier}' ({listed}): rename all but one."
             )
         return column
+
+    def get(self, identifier: str) -> pd.Series | None:
+        """One column; None where there is none."""
+        return self.column(identifier) if identifier in self.identifiers else None

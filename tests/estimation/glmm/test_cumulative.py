@@ -368,10 +368,13 @@ def test_text_without_an_order_is_refused_with_the_way_to_order_it(wine):
     assert list(fit.family_params.index) == ["bad|poor", "poor|ok", "ok|good", "good|great"]
 
 
-def test_a_category_without_rows_is_left_out_with_a_note(wine):
-    column = wine["rating"].cat.add_categories(["6"])
-    fit = fitted("rating ~ temp + (1 | judge)", wine.assign(rating=column))
-    assert "no row has 'rating' '6'" in fit.notes[0]
+@pytest.mark.parametrize(
+    ("name", "response"), [("rating", "rating"), ("my rating", "`my rating`"), (7, "`7`")]
+)
+def test_a_category_without_rows_is_left_out_with_a_note(wine, name, response):
+    data = wine.assign(rating=wine["rating"].cat.add_categories(["6"]))
+    fit = fitted(f"{response} ~ temp + (1 | judge)", data.rename(columns={"rating": name}))
+    assert f"no row has '{name}' '6'" in fit.notes[0]
     assert len(fit.family_params) == 4
 
 
