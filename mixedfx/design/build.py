@@ -32,7 +32,6 @@ from mixedfx.design.dispersion import DispersionRows, DispersionSpec, build_disp
 from mixedfx.design.estimability import column_aliases
 from mixedfx.design.evaluation import EvaluatedFormula, build_matrices, evaluate
 from mixedfx.design.known_levels import KnownLevels, check_relmat
-from mixedfx.design.known_values import EvaluatedVariables
 from mixedfx.design.ordered_response import (
     columns_of_family,
     response_of_family,
@@ -286,31 +285,27 @@ def _residual(
         return KnownStandardDeviations(given.column_of["residual_sd"]), ResidualRows()
     if residual is None:
         return EqualVariances(), ResidualRows()
-    variables = Variables(rows.residual_variables)
     if isinstance(residual, Formula):
-        return _dispersion(formula.response, residual, variables, rows, env)
+        return _dispersion(formula.response, residual, rows, env)
+    variables = Variables(rows.residual_variables)
     if residual.dispersion is None:
         return residual.build(variables)
-    of_dispersion = _dispersion(formula.response, residual.dispersion, variables, rows, env)
+    of_dispersion = _dispersion(formula.response, residual.dispersion, rows, env)
     assert residual.combine is not None
     return residual.combine(residual.build(variables)[1], *of_dispersion)
 
 
 def _dispersion(
-    response: str,
-    dispersion: Formula,
-    variables: Mapping[str, pd.Series],
-    rows: UsedRows,
-    env: EvalEnvironment,
+    response: str, dispersion: Formula, rows: UsedRows, env: EvalEnvironment
 ) -> tuple[DispersionSpec, DispersionRows]:
     """Log-linear model of the residual standard deviation, and its columns."""
-    if response in variables:
+    if response in rows.residual_variables:
         raise DispersionError(
             f"the dispersion formula '{dispersion}' reads the response '{response}'; "
             "the residual standard deviation cannot depend on what it scatters."
         )
-    evaluated = EvaluatedVariables(variables, rows.term_values)
-    return build_dispersion(dispersion, evaluated, env, rows.index)
+    variables = Variables(rows.residual_variables, rows.term_values)
+    return build_dispersion(dispersion, variables, env, rows.index)
 
 
 def fixed_matrix(design: Design) -> Matrix:

@@ -157,7 +157,7 @@ def label_of_values(variables: Mapping[str, pd.Series], row: int) -> str:
 
 
 def build_dispersion(
-    formula: Formula, variables: dict[str, Any], env: EvalEnvironment, index: pd.Index
+    formula: Formula, variables: Mapping[str, Any], env: EvalEnvironment, index: pd.Index
 ) -> tuple[DispersionSpec, DispersionRows]:
     """Evaluate a formula of the residual standard deviation."""
     _check_terms(formula)

@@ -7,16 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 
-class EvaluatedVariables(dict[str, Any]):
-    """Columns by name, and the values of expressions of them, in the same rows."""
-
-    def __init__(
-        self, columns: Mapping[str, Any], evaluated: Mapping[str, Any] | None = None
-    ) -> None:
-        super().__init__(columns)
-        self.evaluated = dict(evaluated or {})
-
-
 def known_values(variables: Mapping[str, Any]) -> Mapping[str, Any]:
     """Values of expressions that are known beside some columns, by their code."""
     return getattr(variables, "evaluated", {})

@@ -22,7 +22,7 @@ import pandas as pd
 from patsy import EvalEnvironment, EvalFactor, Term
 
 from mixedfx.design.functions import FORMULA_FUNCTIONS, PATSY_FUNCTIONS
-from mixedfx.design.known_values import EvaluatedVariables, is_box, known_values, with_known_values
+from mixedfx.design.known_values import is_box, known_values, with_known_values
 from mixedfx.design.reductions import REMEMBER, with_remembered_reductions
 from mixedfx.errors import DataError
 from mixedfx.formula.expansion import names_in
@@ -42,8 +42,14 @@ _ROWWISE_NODES = (
 )
 
 
-class NewVariables(EvaluatedVariables):
+class NewVariables(dict[str, Any]):
     """Columns of new rows, in which a factor need not have all of its levels."""
+
+    def __init__(
+        self, columns: Mapping[str, Any], evaluated: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__(columns)
+        self.evaluated = evaluated or {}  # values of expressions by code, in the same rows
 
 
 class RowFactor(EvalFactor):  # type: ignore[misc]
