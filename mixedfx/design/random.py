@@ -18,12 +18,12 @@ from mixedfx.design import positions as effect_positions
 from mixedfx.design.checks import are_finite, check_finite, check_grouping_factor
 from mixedfx.design.evaluation import group_depends_on_rows, group_values, position_values
 from mixedfx.design.known_levels import KnownLevels, check_known_levels
-from mixedfx.design.levels import Levels, Values, are_nested, combine, factorize
+from mixedfx.design.levels import Levels, Values, are_nested, combine
 from mixedfx.design.membership import find_memberships
 from mixedfx.design.rows import RandomTermRows
 from mixedfx.design.spec import RandomTermSpec
 from mixedfx.design.swapped import swapped_sides
-from mixedfx.design.variables import Numbers, Variable, variable, variable_of
+from mixedfx.design.variables import Numbers, variable, variable_of
 from mixedfx.errors import DataError, GroupingError
 from mixedfx.formula.membership import is_membership
 from mixedfx.formula.positions import ALL_ROWS, has_positions, position_codes
@@ -82,19 +82,6 @@ def nested_factors(terms: Sequence[RandomTermRows]) -> dict[str, str]:
         if containing:
             innermost[group] = max(containing, key=lambda outer: outer.n_levels).group
     return innermost
-
-
-def _finite_values(
-    factor: str, variables: Mapping[str, Any], env: EvalEnvironment, index: pd.Index
-) -> pd.Series:
-    values = group_values(factor, variables, env, len(index))
-    _check_finite_levels(factor, variable(values), index)
-    return values
-
-
-def _check_finite_levels(factor: str, column: Variable | None, index: pd.Index) -> None:
-    if isinstance(column, Numbers) and column.values.dtype.kind == "f":
-        check_finite(f"grouping factor '{factor}'", column.values, index)
 
 
 def _check_sides(
@@ -209,7 +196,7 @@ class _GroupingFactors:
     def _find(self, term: RandomTerm) -> _FoundLevels:
         if is_membership(term.group[0]):
             variables, env, index = self._read
-            texts = _finite_values(term.group[0], variables, env, index)
+            texts = group_values(term.group[0], variables, env, len(index))
             levels, found = find_memberships(texts)
             return _FoundLevels(levels, found.codes, found.weights, None)
         levels, codes = combine([self._factor(f) for f in term.group])
@@ -225,12 +212,14 @@ class _GroupingFactors:
     def _factor(self, factor: str) -> tuple[Values, Codes]:
         if factor not in self._of_factor:
             variables, env, index = self._read
-            if (column := variable_of(variables, factor)) is not None:
-                _check_finite_levels(factor, column, index)
-                self._of_factor[factor] = column.distinct()
-            else:
-                values = _finite_values(factor, variables, env, index)
-                self._of_factor[factor] = factorize(values)
+            column = variable_of(variables, factor)
+            if column is None:
+                values = group_values(factor, variables, env, len(index))
                 if group_depends_on_rows(factor, values, variables, env):
                     self.row_dependent.add(factor)
+                column = variable(values)
+                assert column is not None
+            if isinstance(column, Numbers) and column.values.dtype.kind == "f":
+                check_finite(f"grouping factor '{factor}'", column.values, index)
+            self._of_factor[factor] = column.distinct()
         return self._of_factor[factor]
