@@ -25,7 +25,15 @@ from mixedfx.covariance.elsewhere import nearest_structure
 from mixedfx.covariance.registry import STRUCTURES
 from mixedfx.design.functions import FORMULA_FUNCTIONS, PATSY_FUNCTIONS
 from mixedfx.design.table import Table
-from mixedfx.design.variables import WIDEST, Factor, Numbers, TableColumn, Variable, variable
+from mixedfx.design.variables import (
+    WIDEST,
+    Factor,
+    Numbers,
+    TableColumn,
+    Variable,
+    missing_in,
+    variable,
+)
 from mixedfx.errors import ColumnTypeError, MissingColumnError, did_you_mean
 from mixedfx.formula.expansion import names_in, terms_of
 from mixedfx.formula.response import response_code
@@ -203,8 +211,7 @@ class _OtherColumn(TableColumn):
 
     def missing(self) -> Mask | None:
         """Rows without a value; None if there are none."""
-        is_missing = self.values.isna().to_numpy(dtype=bool)
-        return is_missing if is_missing.any() else None
+        return missing_in(self.values)
 
     def used(self, keep: Mask | None) -> Variable:
         """Copy of some rows, None for all, in the type that patsy evaluates."""

@@ -14,7 +14,7 @@ from mixedfx.design.columns import as_patsy_column, plain_columns, used_columns
 from mixedfx.design.row_dependence import NewVariables
 from mixedfx.design.table import Table
 from mixedfx.design.term_values import TermValue, evaluate_terms
-from mixedfx.design.variables import is_missing
+from mixedfx.design.variables import missing_in
 from mixedfx.errors import EmptyDataError
 from mixedfx.formula.terms import Formula
 
@@ -68,10 +68,10 @@ def select_complete_cases(
     if not columns:
         return NewVariables({}), np.arange(m)
     terms = evaluate_terms([formula], with_categories(columns, categories), env, m)
-    plain = plain_columns(formula, columns)
-    missing = [is_missing(columns[name]) for name in plain]
-    missing += [term.missing for term in terms.values()]
-    complete = ~np.logical_or.reduce(missing)
+    masks = {name: missing_in(columns[name]) for name in plain_columns(formula, columns)}
+    complete = np.ones(m, dtype=bool)
+    for is_missing in missing_values(masks, terms, {}).values():
+        complete &= ~is_missing
     variables = {
         name: as_patsy_column(name, column[complete], new_data=True)
         for name, column in columns.items()

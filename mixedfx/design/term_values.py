@@ -27,7 +27,7 @@ from mixedfx.design.columns import as_expression_column, as_patsy_column, factor
 from mixedfx.design.known_values import is_box
 from mixedfx.design.reductions import REMEMBER, with_remembered_reductions
 from mixedfx.design.row_dependence import align_rows
-from mixedfx.design.variables import is_missing
+from mixedfx.design.variables import missing_in
 from mixedfx.formula.terms import Formula
 from mixedfx.formula.trees import called_name
 
@@ -87,7 +87,8 @@ def _evaluate(
     incomplete = np.zeros(n, dtype=bool)
     if not _treats_missing(code):
         for column in columns.values():
-            incomplete |= is_missing(column)
+            if (is_missing := missing_in(column)) is not None:
+                incomplete |= is_missing
     parts = _arguments_of_transforms(code, env)
     if parts is None:
         value, rows = _value(code, columns, env, incomplete)

@@ -88,8 +88,10 @@ class Numbers(Variable):
         """Rows without a value; None if there are none."""
         if self.values.dtype.kind != "f":
             return None
-        is_nan = np.isnan(self.values)
-        return is_nan if is_nan.any() else None
+        with np.errstate(all="ignore"):
+            if not np.isnan(self.values @ self.values):  # squares of numbers add up to one
+                return None
+        return np.isnan(self.values)
 
     def used(self, keep: Mask | None) -> Variable:
         """Copy of some rows, None for all, in the widest type."""
@@ -269,13 +271,10 @@ def variable_of(variables: Mapping[str, Any], name: str) -> Variable | None:
     return variable(values)
 
 
-def is_missing(column: pd.Series) -> Mask:
-    """Mark the rows in which a column has no value."""
-    dtype: Any = column.dtype
-    if isinstance(dtype, np.dtype) and dtype.kind in "iubf":
-        values = column.to_numpy()
-        return np.isnan(values) if dtype.kind == "f" else np.zeros(len(values), dtype=bool)
-    if isinstance(dtype, pd.CategoricalDtype):
-        array: Any = column.array
-        return np.asarray(array.codes < 0)
-    return np.asarray(column.isna(), dtype=bool)
+def missing_in(column: pd.Series) -> Mask | None:
+    """Rows in which a column of a table has no value; None if there are none."""
+    found = variable(column)
+    if found is not None:
+        return found.missing()
+    is_missing = np.asarray(column.isna(), dtype=bool)
+    return is_missing if is_missing.any() else None

@@ -26,7 +26,7 @@ from mixedfx.design.row_dependence import NewVariables
 from mixedfx.design.source import column_named, row_vector
 from mixedfx.design.table import Table
 from mixedfx.design.term_values import evaluate_terms
-from mixedfx.design.variables import WIDEST, Numbers, is_missing
+from mixedfx.design.variables import WIDEST, Numbers, missing_in
 from mixedfx.errors import ArgumentError, MissingColumnError, did_you_mean
 from mixedfx.families.family import Family
 from mixedfx.families.gaussian import NORMAL
@@ -34,7 +34,6 @@ from mixedfx.formula.expansion import of_columns, resolve_dotted
 from mixedfx.formula.terms import Formula
 
 Vector = npt.NDArray[np.float64]
-Mask = npt.NDArray[np.bool_]
 Codes = npt.NDArray[np.intp]
 
 
@@ -149,7 +148,7 @@ def complete_rows(
     vectors = {name: row_vector(column, name, frame) for name, column in request.arguments.items()}
     plain = set().union(*(plain_columns(formula, columns) for formula in formulas))
     plainly = {name: column for name, column in columns.items() if name in plain}
-    masks = {name: _missing(column) for name, column in plainly.items()}
+    masks = {name: missing_in(column) for name, column in plainly.items()}
     missing = missing_values(masks, terms, vectors)
     keep = ~np.logical_or.reduce(list(missing.values())) if missing else None
     shared = keep is None and not terms  # no function is given the columns, which could write
@@ -172,16 +171,6 @@ def complete_rows(
         },
         m - len(positions),
     )
-
-
-def _missing(column: pd.Series) -> Mask | None:
-    """Rows without a value; None if there are none."""
-    if getattr(column.dtype, "kind", "O") == "f" and isinstance(column.dtype, np.dtype):
-        values = column.to_numpy()
-        with np.errstate(all="ignore"):
-            if not np.isnan(values @ values):  # squares of other numbers add up to a number
-                return None
-    return is_missing(column)
 
 
 def _is_wide(column: pd.Series) -> bool:
