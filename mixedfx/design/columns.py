@@ -227,18 +227,13 @@ def read_column(name: str, column: pd.Series) -> TableColumn:
     if isinstance(dtype, np.dtype) and dtype.kind in WIDEST:
         return Numbers(column.to_numpy())
     if isinstance(dtype, pd.CategoricalDtype):
-        return _categories(column)
+        return Factor.of_categories(column)
     if isinstance(dtype, pd.StringDtype):
         return _text(column)
     is_object = getattr(dtype, "kind", "O") == "O"
     if is_object and pd.api.types.infer_dtype(column, skipna=True) == "string":
         return _text(column)
     return _OtherColumn(name, column)
-
-
-def _categories(column: pd.Series) -> Factor:
-    values: Any = column.array
-    return Factor(values.codes, values.categories, bool(values.ordered))
 
 
 def _text(column: pd.Series) -> Factor:
@@ -297,7 +292,7 @@ def as_patsy_column(name: str, column: pd.Series, *, new_data: bool = False) -> 
     if isinstance(dtype, pd.CategoricalDtype):
         if new_data:
             return pd.Series(column.to_numpy(dtype=object), dtype=object)
-        return _categories(column).used(None).series
+        return Factor.of_categories(column).used(None).series
     if kind in "iub" and column.hasnans:  # a term treats the missing values
         return pd.Series(column.to_numpy(dtype=float, na_value=np.nan))
     if pd.api.types.is_bool_dtype(dtype):

@@ -135,6 +135,12 @@ class Factor(Variable):
     ordered: bool = False
 
     @staticmethod
+    def of_categories(column: pd.Series) -> Factor:
+        """A categorical column as it is."""
+        values: Any = column.array
+        return Factor(values.codes, values.categories, bool(values.ordered))
+
+    @staticmethod
     def of_few(texts: list[str]) -> Factor:
         """Texts of a few rows; a TypeError where one is missing, which does not compare."""
         levels = sorted(set(texts))
@@ -247,8 +253,7 @@ def variable(values: Any) -> Variable | None:
     if isinstance(dtype, np.dtype) and dtype.kind in "iufb":
         return Numbers(values.to_numpy())
     if isinstance(dtype, pd.CategoricalDtype):
-        categorical: Any = values.array
-        return Factor(categorical.codes, dtype.categories, bool(dtype.ordered))
+        return Factor.of_categories(values)
     return None
 
 
