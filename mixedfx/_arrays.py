@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 _ONE = np.ones(1)
+_ONE.setflags(write=False)
 
 
 def set_readonly(*values: Any) -> None:

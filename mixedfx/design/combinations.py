@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mixedfx._arrays import set_readonly
+from mixedfx._arrays import column_of_ones, set_readonly
 
 Matrix = npt.NDArray[np.float64]
 
@@ -62,7 +62,7 @@ def combined(M: Matrix, S: Matrix) -> Matrix:
     if np.array_equal(S, np.eye(len(S))):
         return M
     if S.shape[1] == 1 and (S == 1.0).all():
-        return np.broadcast_to(1.0, (len(M), 1)).view()
+        return column_of_ones(len(M))
     if np.isin(S, (0.0, 1.0)).all() and (S.sum(axis=0) == 1.0).all():
         return M[:, S.argmax(axis=0)]
     return np.asarray(M @ S)

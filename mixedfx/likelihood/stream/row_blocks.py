@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import linalg
 
+from mixedfx._arrays import column_of_ones
 from mixedfx.design.build import Design
 from mixedfx.design.combinations import Combinations
 from mixedfx.design.rows import ModelRows, RandomTermRows
@@ -140,7 +141,7 @@ class StoredTerm:
 
     def rows(self, arrays: Arrays, codes: npt.NDArray[np.intp]) -> RandomTermRows:
         """The term's rows in a block."""
-        columns = arrays.get(_columns(self.number), np.broadcast_to(1.0, (len(codes), 1)))
+        columns = arrays.get(_columns(self.number), column_of_ones(len(codes)))
         matrix = columns if self.change is None else columns @ self.change
         return replace(self.empty, codes=codes, model_matrix=matrix)
 
