@@ -13,7 +13,7 @@ from mixedfx._names import written
 from mixedfx.errors import FormulaError
 from mixedfx.formula.checks import offset_code
 from mixedfx.formula.parser import check_is_text, one_line, parse
-from mixedfx.formula.rewriting import rewrite
+from mixedfx.formula.rewriting import STRING, rewrite
 from mixedfx.formula.terms import Formula, RandomTerm
 from mixedfx.formula.trees import (
     fail,
@@ -26,7 +26,7 @@ from mixedfx.formula.trees import (
 )
 
 # A dot by itself, outside quotes.
-_DOT = re.compile(r"""(?P<quoted>'[^']*'|"[^"]*")|(?<![\w.)\]])\.(?![\w.])""")
+_DOT = re.compile(rf"(?P<quoted>{STRING})|(?<![\w.)\]])\.(?![\w.])")
 
 
 def update_formula(formula: Formula, change: str | Formula) -> Formula:

@@ -27,6 +27,7 @@ CHANGES = {
     "`a b` ~ . + I(x^2)": f"`a b` ~ x*z + `odd name` + I(x**2) {REST}",
     "~ w + (1 | q)": "y ~ w + (1 | q)",
     "~ C(f, levels=['.', 'b'])": "y ~ C(f, levels=['.', 'b'])",
+    r"~ . + I(f == 'it\'s . it')": rf"y ~ x*z + `odd name` + I(f == 'it\'s . it') {REST}",
     "w ~ 1": "w ~ 1",
 }
 
