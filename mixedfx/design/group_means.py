@@ -16,7 +16,7 @@ from patsy import stateful_transform
 
 from mixedfx._keys import positions_of_keys
 from mixedfx._warnings import warn_caller
-from mixedfx.design.splines import float_column
+from mixedfx.design.splines import float_column, in_row_order
 from mixedfx.errors import ExtrapolationWarning
 
 Vector = npt.NDArray[np.float64]
@@ -68,9 +68,7 @@ class _Within(_GroupMean):
 
 
 def _keys(g: Any) -> pd.Index:
-    if isinstance(g, pd.Series) and not g.index.is_monotonic_increasing:
-        g = g.sort_index()
-    keys: pd.Index = pd.Index(np.asarray(g))
+    keys: pd.Index = pd.Index(np.asarray(in_row_order(g)))
     return keys
 
 

@@ -195,11 +195,16 @@ class _NaturalSplines(_Splines):
         return "a straight line"
 
 
+def in_row_order(x: Any) -> Any:
+    """A column, or several, in the order of the rows: of pandas by their index."""
+    if isinstance(x, pd.Series | pd.DataFrame) and not x.index.is_monotonic_increasing:
+        return x.sort_index()
+    return x
+
+
 def float_column(name: str, x: Any) -> Vector:
     """Argument of a formula function as floats, in the order of the rows."""
-    if isinstance(x, pd.Series) and not x.index.is_monotonic_increasing:
-        x = x.sort_index()
-    values = np.asarray(x, dtype=float)
+    values = np.asarray(in_row_order(x), dtype=float)
     if values.ndim > 1 and values.size != len(values):
         raise ValueError(f"{name}() takes one column")
     return values.reshape(-1)

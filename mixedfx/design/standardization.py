@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 from patsy import stateful_transform
+
+from mixedfx.design.splines import in_row_order
 
 Array = npt.NDArray[np.float64]
 Amount = bool | float
@@ -30,7 +31,7 @@ class _Moments:
 
     def _add(self, x: Any) -> None:
         """Add the rows of a chunk (Chan, Golub and LeVeque 1983, Am. Stat. 37, 242-247)."""
-        values = _in_order(x)
+        values = _float_columns(x)
         n = len(values)
         if not n:
             return
@@ -59,7 +60,7 @@ class _Scale(_Moments):
     ) -> Array:
         scale, ddof = _in_r(scale, patsy_names)
         about = self._mean if center is True else 0.0 if center is False else float(center)
-        values = _in_order(x) - about
+        values = _float_columns(x) - about
         if scale is not True:
             return values if scale is False else values / float(scale)
         squares = self._squares + self._n * (self._mean - about) ** 2
@@ -75,7 +76,7 @@ class _Standardize(_Moments):
         self._add(x)
 
     def transform(self, x: Any, center: bool = True, rescale: bool = True, ddof: int = 0) -> Array:
-        values = _in_order(x) - (self._mean if center else 0.0)
+        values = _float_columns(x) - (self._mean if center else 0.0)
         return values / np.sqrt(self._squares / max(self._n - ddof, 1)) if rescale else values
 
 
@@ -90,12 +91,10 @@ def _in_r(scale: Amount, patsy_names: dict[str, Amount]) -> tuple[Amount, float]
     return patsy_names.get("rescale", scale), float(patsy_names.get("ddof", 1))
 
 
-def _in_order(x: Any) -> Array:
+def _float_columns(x: Any) -> Array:
     """Columns as floats, in the order of the rows."""
-    if isinstance(x, pd.Series | pd.DataFrame) and not x.index.is_monotonic_increasing:
-        x = x.sort_index()
     try:
-        return np.asarray(x, dtype=float)
+        return np.asarray(in_row_order(x), dtype=float)
     except (TypeError, ValueError):
         raise ValueError(
             "a column that is scaled holds numbers, and this one is non-numeric"
