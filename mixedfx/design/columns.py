@@ -24,6 +24,7 @@ from mixedfx._names import decode, written
 from mixedfx.covariance.elsewhere import nearest_structure
 from mixedfx.covariance.registry import STRUCTURES
 from mixedfx.design.functions import FORMULA_FUNCTIONS, PATSY_FUNCTIONS
+from mixedfx.design.r_functions import R_CONSTANTS
 from mixedfx.design.table import Table
 from mixedfx.design.variables import (
     WIDEST,
@@ -45,6 +46,9 @@ Mask = npt.NDArray[np.bool_]
 _FEW_ROWS = 500
 
 _FUNCTIONS = {**PATSY_FUNCTIONS, **FORMULA_FUNCTIONS}
+# Those that go before the caller's names: a logger called log does not hide log(). Before a
+# constant goes a variable of the caller, which is meant.
+_OWN_NAMES = _FUNCTIONS.keys() - R_CONSTANTS.keys()
 # pandas' names for object columns of numbers, such as a database's NUMERIC.
 _NUMBERS_AS_OBJECTS = ("decimal", "floating", "mixed-integer-float")
 
@@ -91,12 +95,10 @@ def formula_environment(
     names = names.difference(columns)
     if not names:
         return EvalEnvironment([{}], outer.flags)
-    # A formula's functions go before the caller's names: a logger called log does not hide log().
-    functions = _FUNCTIONS
     namespace = outer.namespace
-    read = {name: namespace[name] for name in sorted(names - functions.keys()) if name in namespace}
-    of_formula = {name: functions[name] for name in sorted(names & functions.keys())}
-    return EvalEnvironment([read | of_formula], outer.flags)
+    of_formula = {name: _FUNCTIONS[name] for name in sorted(names & _FUNCTIONS.keys())}
+    read = {name: namespace[name] for name in sorted(names - _OWN_NAMES) if name in namespace}
+    return EvalEnvironment([of_formula | read], outer.flags)
 
 
 @lru_cache(maxsize=256)

@@ -1,6 +1,7 @@
 """Functions of R that have one meaning and act on each row, by their names in R.
 
-A column of the data with such a name goes before the function.
+A column of the data with such a name goes before the function; before the constant ``pi`` goes a
+variable of the caller, too.
 """
 
 from __future__ import annotations

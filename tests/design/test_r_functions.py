@@ -50,6 +50,12 @@ def test_a_column_goes_before_a_function_of_its_name(sleep):
     np.testing.assert_array_equal(named.params, same.params)
 
 
+def test_a_variable_of_the_caller_goes_before_a_constant(sleep):
+    pi = 4
+    fit = mfx.lmer("Reaction ~ I(Days > pi) + (1 | Subject)", sleep)
+    assert fit.deviance == mfx.lmer(f"Reaction ~ I(Days > {pi}) + (1 | Subject)", sleep).deviance
+
+
 @pytest.mark.parametrize(
     "call",
     [
