@@ -19,10 +19,6 @@ class Table:
         self._labels: Sequence[Hashable] = frame.columns.tolist()
         self.names = list(map(str, self._labels))
 
-    def __len__(self) -> int:
-        """Count the rows."""
-        return len(self.frame)
-
     @cached_property
     def identifiers(self) -> Mapping[str, Sequence[Hashable]]:
         """Labels by identifier; several where texts are equal, as of 5 and "5"."""
