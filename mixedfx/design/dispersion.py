@@ -76,11 +76,6 @@ class DispersionSpec(ResidualSpec):
         return self.random_terms
 
     @property
-    def has_random_effects(self) -> bool:
-        """Whether there are random terms."""
-        return bool(self.random_terms)
-
-    @property
     def n_params(self) -> int:
         """Columns of D but one, which is sigma's, and the covariances of the random terms."""
         terms = ((STRUCTURES[t.formula_term.structure], t) for t in self.random_terms)

@@ -156,7 +156,7 @@ class ResidualSpec:
     @property
     def has_random_effects(self) -> bool:
         """Whether the residual standard deviation has random effects."""
-        return False
+        return bool(self.scale_terms)
 
     @property
     def sampling_refusal(self) -> str:
