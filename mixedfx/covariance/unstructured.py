@@ -185,7 +185,7 @@ def is_regular(factor: Matrix, tolerance: float) -> bool:
     if factor.shape != (k, k) or not 0.0 < squares < np.inf:
         return False
     least = abs(float(math.prod(dgetrf(factor)[0].diagonal().tolist())))
-    least *= math.pow(max(k - 1, 1) / squares, 0.5 * (k - 1))
+    least *= math.pow((k - 1) / squares, 0.5 * (k - 1))
     return least > max(tolerance, _ROOT_ROUNDING * math.sqrt(squares))
 
 
