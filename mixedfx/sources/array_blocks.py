@@ -12,8 +12,7 @@ import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from threading import Lock
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -51,19 +50,6 @@ class ArrayBlocks:
         # Nobody else closes a file that a fit keeps.
         self.close = weakref.finalize(self, self._file.close)
 
-    def __enter__(self) -> Self:
-        """Use the file."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Remove the file."""
-        self.close()
-
     @contextmanager
     def during_fit(self) -> Iterator[None]:
         """Show a bar of the readings; the file is kept unless there is an error."""
@@ -85,7 +71,8 @@ class ArrayBlocks:
     @property
     def n_bytes(self) -> int:
         """Size of the file."""
-        return self._file.seek(0, 2)
+        with self._lock:
+            return self._file.seek(0, 2)
 
     def append(self, arrays: Mapping[str, Array]) -> None:
         """Write a block."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pickle
 import warnings
+from contextlib import closing
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -245,7 +246,7 @@ def test_a_full_disk_is_an_error_before_anything_is_written(monkeypatch):
 
 
 def test_arrays_come_back_as_they_were():
-    with ArrayBlocks(0.0) as store:
+    with closing(ArrayBlocks(0.0)) as store:
         for i in range(2):
             store.append({"a": np.arange(3.0) + i, "b": np.arange(6, dtype=np.int32).reshape(2, 3)})
         store.extend(0, {"none": np.zeros((0, 2))})
