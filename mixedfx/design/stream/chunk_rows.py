@@ -190,10 +190,9 @@ def _check_columns(names: Sequence[str], matrix: Matrix, index: pd.Index) -> Non
 
 
 def _check(spec: ModelSpec, rows: ModelRows) -> None:
-    """The checks of values that a design in memory makes."""
+    """The checks of values that a design in memory makes, but those of the response."""
     if not rows.n:
         return
-    check_finite(f"the response '{spec.formula.response}'", rows.y, rows.index)
     _check_columns([f"fixed column '{name}'" for name in spec.column_names], rows.X, rows.index)
     for term, own in zip(spec.random_terms, rows.random_terms, strict=True):
         if term.info is not None:
