@@ -36,12 +36,7 @@ from mixedfx.design.ordered_response import (
     columns_of_family,
     response_of_family,
 )
-from mixedfx.design.random import (
-    RandomTerms,
-    build_random_terms,
-    nested_factors,
-    subset_random_terms,
-)
+from mixedfx.design.random import RandomTerms, build_random_terms, subset_random_terms
 from mixedfx.design.residual import (
     EqualVariances,
     KnownStandardDeviations,
@@ -50,7 +45,7 @@ from mixedfx.design.residual import (
     ResidualSpec,
 )
 from mixedfx.design.response import Observed, ResponseSpec
-from mixedfx.design.rows import ModelRows
+from mixedfx.design.rows import ModelRows, nested_factors
 from mixedfx.design.source import as_frame, row_vector
 from mixedfx.design.spec import ModelSpec
 from mixedfx.design.table import Table

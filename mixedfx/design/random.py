@@ -18,7 +18,7 @@ from mixedfx.design import positions as effect_positions
 from mixedfx.design.checks import are_finite, check_finite, check_grouping_factor
 from mixedfx.design.evaluation import group_depends_on_rows, group_values, position_values
 from mixedfx.design.known_levels import KnownLevels, check_known_levels
-from mixedfx.design.levels import Levels, Values, are_nested, combine
+from mixedfx.design.levels import Levels, Values, combine
 from mixedfx.design.membership import find_memberships
 from mixedfx.design.rows import RandomTermRows
 from mixedfx.design.spec import RandomTermSpec
@@ -65,23 +65,6 @@ def subset_random_terms(
         new_specs.append(replace(spec, levels=levels))
         new_rows.append(replace(subset, model_matrix=term.model_matrix[keep]))
     return tuple(new_specs), tuple(new_rows)
-
-
-def nested_factors(terms: Sequence[RandomTermRows]) -> dict[str, str]:
-    """For each grouping factor nested in others, the innermost of those."""
-    by_group = {
-        term.group: term for term in terms if term.n_levels > 1 and term.memberships is None
-    }
-    innermost = {}
-    for group, inner in by_group.items():
-        containing = [
-            outer
-            for outer in by_group.values()
-            if outer.n_levels < inner.n_levels and are_nested(inner.codes, outer.codes)
-        ]
-        if containing:
-            innermost[group] = max(containing, key=lambda outer: outer.n_levels).group
-    return innermost
 
 
 def _check_sides(

@@ -18,6 +18,7 @@ import pandas as pd
 from mixedfx._arrays import set_readonly
 from mixedfx._names import decode
 from mixedfx.design.combinations import combined
+from mixedfx.design.levels import are_nested
 from mixedfx.design.residual import ResidualRows
 from mixedfx.linalg.sparse_matrix import SparseMatrix
 
@@ -70,6 +71,23 @@ class RandomTermRows:
         codes = codes.ravel().astype(np.intp)
         rows = RandomTermRows(self.group, len(levels), codes, matrix, memberships)
         return levels, rows
+
+
+def nested_factors(terms: Sequence[RandomTermRows]) -> dict[str, str]:
+    """For each grouping factor nested in others, the innermost of those."""
+    by_group = {
+        term.group: term for term in terms if term.n_levels > 1 and term.memberships is None
+    }
+    innermost = {}
+    for group, inner in by_group.items():
+        containing = [
+            outer
+            for outer in by_group.values()
+            if outer.n_levels < inner.n_levels and are_nested(inner.codes, outer.codes)
+        ]
+        if containing:
+            innermost[group] = max(containing, key=lambda outer: outer.n_levels).group
+    return innermost
 
 
 @dataclass(frozen=True)
@@ -192,6 +210,10 @@ class ModelRows:
     def of_submodel(self, design: Any) -> ModelRows:
         """The rows, as those of a design with these columns."""
         return self
+
+    def nesting(self, groups: Collection[str]) -> dict[str, str]:
+        """For each of some grouping factors nested in others, the innermost of those."""
+        return nested_factors([term for term in self.random_terms if term.group in groups])
 
     def codes_of(self, group: str) -> Codes:
         """Level of each row in a grouping factor, (n,)."""

@@ -19,10 +19,8 @@ from mixedfx.design.checks import independent_columns
 from mixedfx.design.columns import factor_codes
 from mixedfx.design.estimability import column_aliases
 from mixedfx.design.evaluation import build_matrices, learn_design_infos
-from mixedfx.design.random import nested_factors
 from mixedfx.design.rows import ModelRows
 from mixedfx.design.spec import RandomTermSpec
-from mixedfx.design.stream.streamed_rows import StreamedRows
 from mixedfx.errors import ArgumentError
 from mixedfx.formula.expansion import terms_of, terms_text
 from mixedfx.formula.terms import Formula
@@ -92,11 +90,7 @@ def with_random_terms(design: Design, terms: Mapping[int, ReducedTerm | None]) -
             left.append((t, term.combination))
             specs.append(term.spec)
     rows = design.rows.with_effects(left)
-    groups = list(dict.fromkeys(term.group for term in specs))
-    if isinstance(rows, StreamedRows):
-        nesting = rows.nesting(groups)
-    else:
-        nesting = nested_factors(rows.random_terms)
+    nesting = rows.nesting(list(dict.fromkeys(term.group for term in specs)))
     spec = replace(spec, random_terms=tuple(specs), nesting=nesting)
     formula = replace(spec.formula, random=tuple(term.formula_term for term in specs))
     return _of_formula(Design(spec, rows), formula)

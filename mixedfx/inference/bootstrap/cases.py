@@ -16,7 +16,7 @@ import pandas as pd
 
 from mixedfx.design.build import Design, subset_rows
 from mixedfx.design.levels import Levels, are_nested, outermost
-from mixedfx.design.random import nested_factors
+from mixedfx.design.rows import nested_factors
 from mixedfx.design.spec import RandomTermSpec
 from mixedfx.errors import ArgumentError, check_choice
 from mixedfx.estimation.fitted_model import FittedModel
