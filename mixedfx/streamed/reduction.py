@@ -46,7 +46,7 @@ class Summation:
     """Sums of the rows of chunks, added in the order of these while the next rows are made."""
 
     def __init__(self, plan: ReductionPlan) -> None:
-        self.plan = plan
+        self._plan = plan
         self._threads = ThreadPoolExecutor(_SUMMED, thread_name_prefix="mixedfx sums")
         self._running: deque[Future[RowSums]] = deque()
         self._spare: list[RowSums] = []  # of chunks that were added: new arrays take time
@@ -71,12 +71,19 @@ class Summation:
         self, before: Future[RowSums] | None, rows: ModelRows, found: CompleteRows
     ) -> RowSums:
         """Sums up to a chunk, given those up to the one before, which was begun before."""
-        own = reduce_rows(rows, found, self.plan, self._spare.pop() if self._spare else None)
+        own = reduce_rows(rows, found, self._plan, self._take_spare())
         if before is None:
             return added(None, own)
         total = added(before.result(), own)
         self._spare.append(own)
         return total
+
+    def _take_spare(self) -> RowSums | None:
+        """Arrays that another chunk's sums may be put into, if any are left."""
+        try:
+            return self._spare.pop()
+        except IndexError:  # not asked for beforehand: another thread may take them in between
+            return None
 
     def total(self) -> RowSums:
         """Sums of all chunks."""

@@ -19,7 +19,7 @@ from tiers import examples
 
 import mixedfx as mfx
 from mixedfx.sources import arrow
-from mixedfx.streamed import one_pass
+from mixedfx.streamed import one_pass, reduction
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::mixedfx.errors.SingularFitWarning"),
@@ -87,6 +87,25 @@ def test_the_chunks_do_not_matter(cuts):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(one_pass, "PORTION", 60)
         fit = mfx.lmer(MODELS["crossed"][0], chunks_of(DATA, cuts))
+    assert passes(fit) == 1
+    assert_same(in_memory("crossed"), fit)
+
+
+class Contested(list):
+    """Arrays that are there when they are looked at, and that another thread takes then."""
+
+    def __bool__(self):
+        return True
+
+
+def test_spare_arrays_may_be_taken_by_another_thread(monkeypatch):
+    class Summation(reduction.Summation):
+        def __init__(self, plan):
+            super().__init__(plan)
+            self._spare = Contested()
+
+    monkeypatch.setattr(one_pass, "Summation", Summation)
+    fit = mfx.lmer(MODELS["crossed"][0], DATA, chunk_rows=37)
     assert passes(fit) == 1
     assert_same(in_memory("crossed"), fit)
 
