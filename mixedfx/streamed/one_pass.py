@@ -27,7 +27,6 @@ from mixedfx.design.stream.learning import (
     HEAD_ROWS,
     FirstPass,
     Learned,
-    collected,
     learn,
     learned_of,
     merged,
@@ -118,7 +117,7 @@ class PortionPlan:
         return None if portion.n_dropped else PortionPlan(plan, dtypes)
 
     def rows(
-        self, frame: pd.DataFrame, found: CompleteRows | None = None
+        self, frame: pd.DataFrame, found: CompleteRows
     ) -> tuple[ModelRows, CompleteRows] | None:
         """Rows of a chunk; None where it has what the portion does not have."""
         if not all(_same_type(frame[name].dtype, dtype) for name, dtype in self.dtypes.items()):
@@ -129,9 +128,9 @@ class PortionPlan:
             return None
         return None if rows.n_dropped else (rows, found)
 
-    def reduce(self, frame: pd.DataFrame) -> RowSums | None:
+    def reduce(self, frame: pd.DataFrame, found: CompleteRows) -> RowSums | None:
         """Sums of a chunk."""
-        rows = self.rows(frame)
+        rows = self.rows(frame, found)
         return None if rows is None else reduce_rows(*rows, self.plan)
 
     def finished(self, learned: Learned, sums: RowSums) -> Reduced | None:
@@ -255,7 +254,9 @@ Part = tuple[FirstPass, RowSums | None]
 
 
 def _collected(frame: pd.DataFrame, request: ColumnRequest, head: Any, plan: PortionPlan) -> Part:
-    return collected(frame, request, head), plan.reduce(frame)
+    first = FirstPass(request, head)
+    found = first.add(frame)
+    return first, plan.reduce(frame, found)
 
 
 def _merged(a: Part, b: Part) -> Part:
