@@ -67,7 +67,6 @@ class ReductionPlan:
 
 # Sums by level of each grouping factor.
 _BY_LEVEL = ("ZtZ", "ZtXy", "counts")
-_NO_LEVELS: dict[str, Any] = dict.fromkeys(_BY_LEVEL, ())
 
 
 @dataclass(frozen=True)
@@ -248,10 +247,7 @@ def added(total: RowSums | None, own: RowSums) -> RowSums:
     for name in _BY_LEVEL:
         for into, further in zip(getattr(total, name), getattr(own, name), strict=True):
             into += further
-    return replace(
-        combine(replace(total, **_NO_LEVELS), replace(own, **_NO_LEVELS)),
-        **{name: getattr(total, name) for name in _BY_LEVEL},
-    )
+    return replace(total, **_added_fields(total, own, leave=_BY_LEVEL))
 
 
 def _in_tables(sums: Any) -> Any:
@@ -267,8 +263,9 @@ def _in_tables(sums: Any) -> Any:
     return sums
 
 
-def _added_fields(a: Any, b: Any) -> dict[str, Any]:
-    return {f.name: _added(getattr(a, f.name), getattr(b, f.name)) for f in fields(a)}
+def _added_fields(a: Any, b: Any, leave: Sequence[str] = ()) -> dict[str, Any]:
+    names = [f.name for f in fields(a) if f.name not in leave]
+    return {name: _added(getattr(a, name), getattr(b, name)) for name in names}
 
 
 def _added(a: Any, b: Any) -> Any:
