@@ -20,6 +20,7 @@ from mixedfx.design.combinations import Combinations
 from mixedfx.design.rows import ModelRows, RandomTermRows
 from mixedfx.design.spec import RandomTermSpec
 from mixedfx.design.stream.learning import Learned
+from mixedfx.families.family import Family
 from mixedfx.likelihood.accumulate import parametrization_of
 from mixedfx.likelihood.basis import ColumnBasis, rows_in_basis
 from mixedfx.likelihood.generalized.blocked_rows import (
@@ -285,16 +286,11 @@ class ResponseWriter:
 
     def add(self, y: Vector, weights: Vector | None) -> None:
         """The next block; a value that is missing makes the limits missing."""
-        family = self._rows.family
         self.low = float(np.minimum(self.low, y.min()))
         self.high = float(np.maximum(self.high, y.max()))
-        arrays, base = {"y": y}, largest_densities(family, y, weights)
-        with np.errstate(all="ignore"):
-            self._sizes[0] += float(family.constants(y, weights).sum())
-        if base is not None:
-            arrays["base"] = base
-            self._sizes[1:] += float(base.sum()), float(np.abs(base).sum())
-        self._store.append(arrays)
+        base, sizes = _large_densities(self._rows.family, y, weights)
+        self._sizes += sizes
+        self._store.append({"y": y, **base})
 
     def rows(self) -> BlockedRows:
         """The rows with this response."""
@@ -310,27 +306,29 @@ def _complete(model: StreamedModel, store: ArrayBlocks) -> tuple[Matrix, Density
 
     Sums over blocks are the same to the last digit for any chunks.
     """
-    family, pattern = model.spec.family, model.crossprod.ZtZ.pattern
-    codes = list(map(_codes, model.crossprod.groups))
-    constants = base = absolute = 0.0
-    XtX = np.zeros(())
+    pattern, codes = model.crossprod.ZtZ.pattern, list(map(_codes, model.crossprod.groups))
+    XtX, sizes = np.zeros(()), np.zeros(3)
     for b in range(len(store)):
         arrays = store.block(b, ["y", "weights", "X", *codes])
-        further: Arrays = {}
+        further, of_block = _large_densities(model.spec.family, arrays["y"], arrays.get("weights"))
+        sizes += of_block
         for (i, j), pairs in pattern.pairs.items():
             width = pattern.layout.levels(j)
             found = pairs.positions(arrays[codes[i]], arrays[codes[j]], width)
             further[_pairs(i, j)] = found.astype(np.int32)
         XtX = XtX + arrays["X"].T @ arrays["X"]
-        y, w = arrays["y"], arrays.get("weights")
-        with np.errstate(all="ignore"):
-            constants += float(family.constants(y, w).sum())
-        large = largest_densities(family, y, w)
-        if large is not None:
-            further["base"] = large
-            base, absolute = base + float(large.sum()), absolute + float(np.abs(large).sum())
         store.extend(b, further)
-    return XtX, DensitySizes(constants, base, absolute)
+    return XtX, DensitySizes(*sizes.tolist())
+
+
+def _large_densities(family: Family, y: Vector, weights: Vector | None) -> tuple[Arrays, Vector]:
+    """What a block keeps of the log densities of its rows, and their sizes."""
+    base = largest_densities(family, y, weights)
+    with np.errstate(all="ignore"):
+        constants = family.constants(y, weights).sum()
+    if base is None:
+        return {}, np.array([constants, 0.0, 0.0])
+    return {"base": base}, np.array([constants, base.sum(), np.abs(base).sum()])
 
 
 def with_response_of(rows: BlockedRows, other: BlockedRows) -> BlockedRows:
