@@ -32,7 +32,6 @@ from mixedfx.design.evaluation import (
 )
 from mixedfx.design.levels import Levels
 from mixedfx.design.row_dependence import NewVariables
-from mixedfx.design.rows import RandomTermRows
 from mixedfx.design.spec import ModelSpec
 from mixedfx.design.stream.cells import Cells
 from mixedfx.design.stream.levels import LevelCollector
@@ -90,11 +89,6 @@ class Learned:
         """The same of rows without weights."""
         rows = self.sample.rows.replaced(weights=None)
         return replace(self, sample=replace(self.sample, rows=rows))
-
-    def sample_terms(self) -> tuple[RandomTermRows, ...]:
-        """Random terms of the kept rows, by the names of their grouping factors."""
-        terms = zip(self.spec.random_terms, self.sample.rows.random_terms, strict=True)
-        return tuple(replace(own, group=term.group) for term, own in terms)
 
 
 def learn(source: DataSource, request: ColumnRequest) -> Learned:

@@ -132,7 +132,7 @@ class SeveralRows(GeneralizedRows):
         groups = tuple(of_group[0].group for of_group in by_group)
         factors = tuple(_factor_rows(of_group, owner, density.m) for of_group in by_group)
         pairs, pattern = pairs_of_factors(by_group, factors)
-        first = parts[0]
+        first, parametrization = parts[0], _joined([part.parametrization for part in parts])
         return SeveralRows(
             family=cast(Family, density),
             y=first.y,
@@ -145,8 +145,10 @@ class SeveralRows(GeneralizedRows):
             pattern=pattern,
             solver=solver_of(pattern, [None] * len(groups), groups),
             groups=groups,
-            term_positions=term_positions(terms, groups),
-            parametrization=_joined([part.parametrization for part in parts]),
+            term_positions=term_positions(
+                (term.group for term in terms), parametrization.widths, groups
+            ),
+            parametrization=parametrization,
             bases=tuple(basis for part in parts for basis in part.bases),
             constants=first.constants,
             n=first.n,

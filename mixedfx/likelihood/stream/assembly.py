@@ -138,7 +138,7 @@ def assemble_unchecked(learned: Learned, plan: ReductionPlan, sums: RowSums) -> 
     spec = replace(spec, kept_columns=kept, aliases=column_aliases(raw, kept))
     if sums.n <= len(kept):
         raise DataError(f"{len(kept)} fixed columns need more than {sums.n} rows; leave terms out.")
-    groups = tuple(spec.ngroups)
+    groups, parametrization = tuple(spec.ngroups), parametrization_of(spec)
     part = np.append(kept, len(plan.coef))
     products = sums.XytXy[np.ix_(part, part)]
     R, T, coef = least_squares(products, sums.n, R[np.ix_(kept, kept)], plan.coef[kept])
@@ -156,8 +156,10 @@ def assemble_unchecked(learned: Learned, plan: ReductionPlan, sums: RowSums) -> 
         ZtZ=block_matrix(list(sums.ZtZ), blocks),
         ZtXy=tuple(np.einsum("kml,mc->kcl", values[:, part], T) for values in sums.ZtXy),
         XytXy=0.5 * (XytXy + XytXy.T),
-        term_positions=term_positions(learned.sample_terms(), groups),
-        parametrization=parametrization_of(spec),
+        term_positions=term_positions(
+            (term.group for term in spec.random_terms), parametrization.widths, groups
+        ),
+        parametrization=parametrization,
         bases=plan.bases,
         level_bases=(None,) * len(groups),
         ols_coef=linalg.solve_triangular(R, coef) if len(kept) else coef,

@@ -10,6 +10,7 @@ No row is read. The sums are then about the smaller model's own least-squares co
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,7 +23,7 @@ from mixedfx.design.build import Design
 from mixedfx.design.combinations import Combinations
 from mixedfx.design.rows import RandomTermRows
 from mixedfx.design.spec import ModelSpec
-from mixedfx.likelihood.accumulate import check_identified, parametrization_of
+from mixedfx.likelihood.accumulate import check_identified, parametrization_of, term_positions
 from mixedfx.likelihood.basis import ColumnBasis, bases_of_terms
 from mixedfx.likelihood.crossproducts import CHOLESKY, CrossProducts, TermPosition
 from mixedfx.likelihood.level_basis import RelatedLevels
@@ -55,8 +56,9 @@ class TermChanges:
     ) -> TermChanges:
         """Those of a specification; ``kept`` are some rows, ``whole`` what the whole model has."""
         groups, positions, bases = whole
-        left = [group for group in groups if group in spec.ngroups]
-        found = bases_of_terms(kept, None, parametrization_of(spec))
+        left = tuple(group for group in groups if group in spec.ngroups)
+        parametrization = parametrization_of(spec)
+        found = bases_of_terms(kept, None, parametrization)
         own = [
             bases[t] if is_identity(S) else replace(basis, R=basis.R / unit)
             for basis, (t, S) in zip(found, columns.terms, strict=True)
@@ -65,19 +67,14 @@ class TermChanges:
             S if is_identity(S) else bases[t].inverse @ S @ basis.T
             for basis, (t, S) in zip(own, columns.terms, strict=True)
         ]
-        widths, at = dict.fromkeys(left, 0), []
-        for term, of_term in zip(spec.random_terms, M, strict=True):
-            k = of_term.shape[1]
-            at.append(TermPosition(left.index(term.group), widths[term.group], k))
-            widths[term.group] += k
+        of_terms = (term.group for term in spec.random_terms)
+        at = term_positions(of_terms, parametrization.widths, left)
         factors = tuple(groups.index(group) for group in left)
-        sizes = dict.fromkeys(range(len(groups)), 0)
-        for position in positions:
-            sizes[position.group] += position.width
-        by_factor = [np.zeros((sizes[f], widths[g])) for f, g in zip(factors, left, strict=True)]
+        before, after = _widths(positions), _widths(at)
+        by_factor = [np.zeros((before[f], after[i])) for i, f in enumerate(factors)]
         for position, (t, _), of_term in zip(at, columns.terms, M, strict=True):
             by_factor[position.group][positions[t].columns, position.columns] = of_term
-        return TermChanges(tuple(left), factors, tuple(at), tuple(own), tuple(M), tuple(by_factor))
+        return TermChanges(left, factors, at, tuple(own), tuple(M), tuple(by_factor))
 
     def pattern(self, whole: BlockPattern) -> BlockPattern:
         """Pattern of the factors that are left."""
@@ -114,6 +111,14 @@ class TermChanges:
         return tuple(
             _between(M, values[f], T) for f, M in zip(self.factors, self.of_factors, strict=True)
         )
+
+
+def _widths(positions: Sequence[TermPosition]) -> Counter[int]:
+    """Columns of each grouping factor."""
+    found: Counter[int] = Counter()
+    for position in positions:
+        found[position.group] += position.width
+    return found
 
 
 def _between(left: Matrix, values: Matrix, right: Matrix) -> Matrix:
