@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -18,11 +17,12 @@ from mixedfx.likelihood.stream.sums import (
     reduce_rows,
 )
 from mixedfx.linalg.blas_threads import single_threaded_blas
+from mixedfx.linalg.threads import processors
 from mixedfx.sources.reading import read_chunks
 from mixedfx.sources.source import DataSource, PartitionedSource, naming_origin
 
 # Chunks whose rows are summed at a time, beside the making of further ones: on two processors one.
-_SUMMED = max(1, min(2, (os.cpu_count() or 1) - 1))
+_SUMMED = max(1, min(2, processors() - 1))
 
 
 # Threads of BLAS would wait for each other at the products of each chunk, beside those that sum.

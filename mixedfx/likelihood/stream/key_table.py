@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from mixedfx.linalg.available_memory import check_memory
+from mixedfx.linalg.threads import for_each
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -40,7 +40,7 @@ _ROOM, _FULL, _LEAST_ROOM = 8.0 if _PRIVATE else 2.0, 0.75, 1024
 _OWN_PAGES = 1 << 20
 # Growth of a table between two looks at the memory.
 _LOOK = 1.25
-# Buckets that are merged at a time.
+# Buckets that are merged at a time, at most: each takes memory for its order.
 _THREADS = 2
 # Share of numbers with the key of the one before them up to which these are added one by one.
 _FEW_REPEATED = 0.2
@@ -91,8 +91,7 @@ class KeyTable:
 
     def merge(self) -> int:
         """Have each key once, in increasing order; the number of keys."""
-        with ThreadPoolExecutor(_THREADS) as pool:
-            list(pool.map(_Bucket.merge, self._buckets))
+        for_each(_Bucket.merge, self._buckets, most=_THREADS)
         return len(self)
 
     def take(self, use: Callable[[slice, Keys, Matrix], None]) -> None:
@@ -106,8 +105,7 @@ class KeyTable:
             use(slice(ends[i] - bucket.n, ends[i]), keys, bucket.values[:, : bucket.n])
             bucket.give_up()
 
-        with ThreadPoolExecutor(_THREADS) as pool:
-            list(pool.map(take_one, range(len(self._buckets))))
+        for_each(take_one, range(len(self._buckets)), most=_THREADS)
         self._buckets = []
 
 

@@ -19,9 +19,9 @@ import numpy as np
 from mixedfx.linalg.cholesky.batched import matmul
 from mixedfx.linalg.cholesky.block_matrix import Array
 from mixedfx.linalg.iterative.block_products import by_level
-from mixedfx.linalg.iterative.columns import for_each
 from mixedfx.linalg.iterative.log_det import LogDeterminant, full_rank
 from mixedfx.linalg.iterative.schur_operator import SchurOperator, symmetrized
+from mixedfx.linalg.threads import for_each
 
 Blocks = dict[int, Array]
 

@@ -15,12 +15,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mixedfx.linalg.cholesky.block_matrix import Array
-from mixedfx.linalg.iterative.columns import CHUNK, for_each
+from mixedfx.linalg.iterative.columns import CHUNK
 from mixedfx.linalg.iterative.conjugate_gradients import conjugate_gradients
 from mixedfx.linalg.iterative.control import ControlVariate
 from mixedfx.linalg.iterative.deflation import Deflation
 from mixedfx.linalg.iterative.derivatives import ByLambda, OperatorDerivatives, add_scaled
 from mixedfx.linalg.iterative.schur_operator import SchurOperator
+from mixedfx.linalg.threads import for_each
 
 # Residuals relative to the right-hand sides: of W, and of the signs, where the quadrature's error
 # is the square.

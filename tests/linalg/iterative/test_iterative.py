@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
+from mixedfx.linalg import threads
 from mixedfx.linalg.cholesky.block_matrix import (
     BlockLayout,
     BlockMatrix,
@@ -13,7 +14,7 @@ from mixedfx.linalg.cholesky.block_matrix import (
     LevelPairs,
 )
 from mixedfx.linalg.cholesky.solver import CholeskySolver
-from mixedfx.linalg.iterative import block_products, columns, control
+from mixedfx.linalg.iterative import block_products, control
 from mixedfx.linalg.iterative.conjugate_gradients import conjugate_gradients
 from mixedfx.linalg.iterative.solver import IterativeSolver
 
@@ -218,7 +219,7 @@ def test_the_number_of_threads_changes_nothing(monkeypatch):
     lambdas = [0.5 * np.eye(K) for K in (1, 2, 1)]
     found = []
     for processors in (1, 4):
-        monkeypatch.setattr(columns, "_processors", lambda n=processors: n)
+        monkeypatch.setattr(threads, "processors", lambda n=processors: n)
         matrix.cache.clear()
         factor = IterativeSolver(32).factorize(matrix, lambdas)
         found.append((factor.log_det, *factor.log_det_derivative()))
