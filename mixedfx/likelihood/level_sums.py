@@ -70,9 +70,9 @@ def level_sums(
     L: int,
 ) -> tuple[Matrix, Matrix]:
     """``Z'WZ`` (K, K, L) and ``Z'W[X, y]`` (K, m, L) of one grouping factor."""
+    if sum(term.model_matrix.shape[1] for term in random_terms) >= WIDE:
+        return wide_level_sums(random_terms, w, Xy_columns, codes, L)
     z = term_columns(random_terms)
-    if len(z) >= WIDE:
-        return _wide_level_sums(random_terms, w, Xy_columns, codes, L)
     distinct = list(z)  # a column that occurs twice is multiplied once
     indices = [_index_among(distinct, column) for column in Xy_columns]
     sums: dict[tuple[int, int], npt.NDArray[Any]] = {}
@@ -94,7 +94,7 @@ def level_sums(
     return ZtZ, ZtXy
 
 
-def _wide_level_sums(
+def wide_level_sums(
     random_terms: list[RandomTermRows],
     w: Vector | None,
     Xy_columns: list[Vector],

@@ -15,9 +15,9 @@ from mixedfx.design.rows import RandomTermRows
 from mixedfx.likelihood.basis import ColumnBasis, rows_in_basis
 from mixedfx.likelihood.level_sums import (
     is_constant,
-    level_sums,
     multiply,
     term_columns,
+    wide_level_sums,
 )
 from mixedfx.linalg.cholesky.batched import WIDE
 
@@ -43,7 +43,7 @@ class LevelRows:
         """``Z'WZ`` (K, K, L) and ``Z'W[X, y]`` (K, m, L); in arrays of others, if there are."""
         z, K, L = self.columns, len(self.columns), self.n_levels
         if K >= WIDE:
-            return level_sums(self.terms, w, columns, self.codes, L)
+            return wide_level_sums(self.terms, w, columns, self.codes, L)
         if spare is None:
             spare = np.empty((K, K, L)), np.empty((K, len(columns), L))
         ZtZ, ZtXy = spare
