@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from mixedfx.families.category_intervals import Intervals
 from mixedfx.families.derivatives import (
     AllDerivatives,
     Array,
@@ -36,29 +37,29 @@ class ThresholdCurvature:
 
     category: npt.NDArray[np.intp]  # (n,) from 1 on
     weights: Array | float  # of the rows
-    by_ends: Matrix = field(repr=False)  # (r, K + 1) of the ends of the intervals
+    between: Intervals = field(repr=False)
     logarithms: npt.NDArray[np.bool_]  # (r,) coordinates that are logarithms of distances
     ends: EndCurvature
 
     def of_rows(self) -> AllDerivatives:
         """The derivatives: a shift is minus the predictor, and w minus a second derivative."""
         ends, w = self.ends, self.weights
-        by_high = w * self.by_ends.take(self.category, axis=1)
-        by_low = w * self.by_ends.take(self.category - 1, axis=1)
-        moved = list(zip(ends.high, ends.low, strict=True))
-        value, first, weight, slope = (by_high * a + by_low * b for a, b in moved)
-        by_shift, twice, thrice = (w * (a + b) for a, b in moved[:3])
+        value, first, weight, slope = self.between.by_coordinates(
+            self.category, ends.high, ends.low, w
+        )
+        moved = zip(ends.high, ends.low, strict=True)
+        by_shift, twice, thrice, fourth = (w * (a + b) for a, b in moved)
         return AllDerivatives(
             RowDerivatives(w * ends.value, -by_shift, -twice, thrice),
             ParamDerivatives(value, -first, -weight),
-            -w * (ends.high[3] + ends.low[3]),
+            -fourth,
             slope,
             self._by_two,
         )
 
     def _by_two(self, a: Array | float, b: Array | float, c: Array | float) -> Matrix:
         """Sums of derivatives by two coordinates: g and w are minus derivatives by the shift."""
-        ends = self.ends
+        ends, J = self.ends, self.between.by_ends
         rows = (
             _combined(a, b, c, ends.high_twice),
             _combined(a, b, c, ends.low_twice),
@@ -66,13 +67,12 @@ class ThresholdCurvature:
             _combined(a, b, c, ends.high[:3]),
             _combined(a, b, c, ends.low[:3]),
         )
-        n_ends, below = self.by_ends.shape[1], self.category - 1
+        n_ends, below = J.shape[1], self.category - 1
         of_rows = (self.category, below, below, self.category, below)
         sums = [
             np.bincount(at, self.weights * values, n_ends)
             for at, values in zip(of_rows, rows, strict=True)
         ]
-        J = self.by_ends
         cross = (J[:, :-1] * sums[2][:-1]) @ J[:, 1:].T
         found = (J * (sums[0] + sums[1])) @ J.T + cross + cross.T
         found.flat[:: len(found) + 1] += self.logarithms * (J @ (sums[3] + sums[4]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -29,6 +30,18 @@ class Intervals:
         """Ends about the category of each row, less its predictor, and the widths between them."""
         below = k - 1
         return self.ends.take(below) - eta, self.ends.take(k) - eta, self.width.take(below)
+
+    def by_coordinates(
+        self,
+        k: npt.NDArray[np.intp],
+        by_high: Sequence[Array],
+        by_low: Sequence[Array],
+        scale: Array | float,
+    ) -> list[Array]:
+        """Derivatives by the coordinates, (r, ..., n), from those by the ends of each row."""
+        shape = (len(self.by_ends), *(1,) * (by_high[0].ndim - 1), -1)
+        high, low = (scale * self.by_ends.take(at, 1).reshape(shape) for at in (k, k - 1))
+        return [high * a + low * b for a, b in zip(by_high, by_low, strict=True)]
 
 
 def intervals_between(thresholds: Thresholds, n: int, params: Vector) -> Intervals:

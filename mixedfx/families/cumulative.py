@@ -127,10 +127,6 @@ class Cumulative(Family):
         """Derivatives of the thresholds, a row each, by the coordinates."""
         return self._between(params).by_ends[:, 1:-1].T
 
-    def _alpha_between(self, params: Vector) -> Vector:
-        """The thresholds between ends beyond all values, (K + 1,)."""
-        return self._between(params).ends
-
     def _between(self, params: Vector) -> Intervals:
         """The thresholds with what is computed from them alone."""
         return intervals_between(self.thresholds, self.n_thresholds, params)
@@ -152,13 +148,8 @@ class Cumulative(Family):
     def _by_params(self, y: Array, w: Array | None, eta: Array, params: Vector) -> ParamDerivatives:
         k, between = y.astype(np.intp), self._between(params)
         low, high, width = between.of_rows(k, eta)
-        of_high, of_low = self._link.log_interval(low, high, width, third=True).ends()
-        shape = (len(params), *(1,) * (np.ndim(eta) - 1), -1)
-        by_low, by_high = (between.by_ends.take(at, 1).reshape(shape) for at in (k - 1, k))
-        scale = 1.0 if w is None else w
-        value, first, second = (
-            scale * (by_high * a + by_low * b) for a, b in zip(of_high, of_low, strict=True)
-        )
+        by_ends = self._link.log_interval(low, high, width, third=True).ends()
+        value, first, second = between.by_coordinates(k, *by_ends, 1.0 if w is None else w)
         return ParamDerivatives(value, -first, -second)
 
     @np.errstate(all="ignore")
@@ -172,7 +163,7 @@ class Cumulative(Family):
             return None
         scale = 1.0 if w is None else w
         logarithms = self.thresholds.logarithms(len(params))
-        return ThresholdCurvature(k, scale, between.by_ends, logarithms, ends).of_rows()
+        return ThresholdCurvature(k, scale, between, logarithms, ends).of_rows()
 
     def constants(self, y: Vector, w: Vector | None) -> Vector:
         """None."""
@@ -264,11 +255,11 @@ class Cumulative(Family):
 
     def probabilities(self, eta: Array, params: Vector) -> Array:
         """``P(y = j)``, (K, ...)."""
-        alpha = self._alpha_between(params)
-        low, high = (np.subtract.outer(ends, eta) for ends in (alpha[:-1], alpha[1:]))
-        width = np.diff(alpha).reshape(-1, *(1,) * np.ndim(eta))
+        between, shape = self._between(params), (-1, *(1,) * np.ndim(eta))
+        low, high = (np.subtract.outer(e, eta) for e in (between.ends[:-1], between.ends[1:]))
+        width = Width(*(of_width.reshape(shape) for of_width in between.width))
         with np.errstate(all="ignore"):
-            found = self._link.log_interval(low, high, Width.of(width), third=False)
+            found = self._link.log_interval(low, high, width, third=False)
             return np.exp(found.by_shift.value)
 
     def probability_derivatives(self, eta: Array, params: Vector) -> tuple[Array, Array]:
@@ -339,7 +330,7 @@ class Cumulative(Family):
 
     def cdf(self, y: Vector, mu: Vector, w: Vector | None, params: Vector) -> tuple[Vector, Vector]:
         """Cumulative probabilities of the category below and of this one."""
-        alpha = self._alpha_between(params)
+        alpha = self._between(params).ends
         k = np.clip(np.floor(y), 0, len(self.labels)).astype(np.intp)
         low, high = (self.link.mean(alpha[at] - mu) for at in (np.maximum(k - 1, 0), k))
         return np.asarray(low), np.asarray(high)

@@ -156,10 +156,17 @@ def of_logistic(
 
     def ends() -> tuple[ByEnd, ByEnd]:
         assert d3 is not None
-        k = width.slope
-        return ByEnd(first[0] + k, second[0], d3[0]), ByEnd(-first[1] - k, second[1], -d3[1])
+        return _ends_of_logistic(first, second, d3, width)
 
     return LogInterval(by_shift, ends)
+
+
+def _ends_of_logistic(
+    first: Array, second: Array, third: Array, width: Width
+) -> tuple[ByEnd, ByEnd]:
+    """From the derivatives of ``log F`` at the high end and at minus the low one."""
+    k = width.slope
+    return ByEnd(first[0] + k, second[0], third[0]), ByEnd(-first[1] - k, second[1], -third[1])
 
 
 def curvature_of_logistic(
@@ -174,9 +181,10 @@ def curvature_of_logistic(
     assert d3 is not None
     d4 = second * ((2.0 * first - 1.0) ** 2 + 2.0 * second)
     by_width = -width.slope * (1.0 + width.slope)
+    by_high, by_low = _ends_of_logistic(first, second, d3, width)
     return EndCurvature(
-        (first[0] + width.slope, second[0], d3[0], d4[0]),
-        (-first[1] - width.slope, second[1], -d3[1], d4[1]),
+        (*by_high, d4[0]),
+        (*by_low, d4[1]),
         (second[0] + by_width, d3[0], d4[0]),
         (second[1] + by_width, -d3[1], d4[1]),
         -by_width,
