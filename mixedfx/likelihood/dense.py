@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mixedfx.likelihood.crossproducts import CrossProducts
-from mixedfx.likelihood.dense_terms import DenseTerms, dense_terms, times_factor
+from mixedfx.likelihood.dense_terms import DenseTerms, dense_terms
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -107,11 +107,8 @@ class DenseCrossProducts:
         """Cross-products with each term's columns ``Z_t`` multiplied by a (k, k) matrix."""
         if all(len(basis) == 1 for basis in bases):
             return self
-        matrix = self.matrix.copy()
-        for part, basis in zip(self.columns, bases, strict=True):
-            if len(basis) > 1:
-                matrix[:, part] = times_factor(matrix[:, part], basis)
-                matrix[part] = times_factor(matrix[part].T, basis).T
+        left = self.terms.multiplied(bases, self.matrix)
+        matrix = self.terms.multiplied(bases, left.T)
         return DenseCrossProducts(self.crossprod, matrix, self.columns)
 
     @cached_property

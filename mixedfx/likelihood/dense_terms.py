@@ -186,27 +186,12 @@ def _traces(D: Array, K: Matrix, E: Array) -> Matrix:
     """``tr(D_i K E_j K')`` for K of all levels, (k L, k' L'), the tangents within each level."""
     m, k, n, other = len(D), D.shape[1], len(E), E.shape[1]
     if max(k, other) >= WIDE:
-        DK = np.array([times_factor(K.T, d).T for d in D]).reshape(m, K.size)
-        KE = np.array([times_factor(K, e) for e in E]).reshape(n, K.size)
-        return np.asarray(DK @ KE.T)
+        DK = (D @ K.reshape(k, -1)).reshape(m, *K.shape)
+        EK = (E @ K.T.reshape(other, -1)).reshape(n, *K.T.shape)
+        return np.asarray(np.tensordot(DK, EK, axes=([1, 2], [2, 1])))
     levels, others = len(K) // k, K.shape[1] // other
     blocks = K.reshape(k, levels, other, others).transpose(0, 2, 1, 3).reshape(k * other, -1)
     products = (blocks @ blocks.T).reshape(k, other, k, other).transpose(0, 2, 1, 3)
     return np.asarray(
         D.reshape(m, k * k) @ products.reshape(k * k, other**2) @ E.reshape(n, other**2).T
-    )
-
-
-def times_factor(matrix: Matrix, factor: Matrix) -> Matrix:
-    """``matrix (factor (x) I)``: columns effect by effect, each of all levels."""
-    k = len(factor)
-    if k >= WIDE:
-        blocks = np.tensordot(matrix.reshape(len(matrix), k, -1), factor, axes=(1, 0))
-        return np.asarray(blocks.transpose(0, 2, 1).reshape(matrix.shape))
-    return np.concatenate(
-        [
-            sum((factor[a, b] * block for a, block in enumerate(np.split(matrix, k, axis=1))))
-            for b in range(k)
-        ],
-        axis=1,
     )
