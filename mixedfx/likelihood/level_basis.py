@@ -112,6 +112,12 @@ class RelatedLevels:
             tuple(terms[0].memberships for terms in by_group),
         )
 
+    @staticmethod
+    def plain(groups: tuple[str, ...], levels: tuple[Levels, ...]) -> RelatedLevels:
+        """Independent levels, of which each row has one."""
+        none = (None,) * len(groups)
+        return RelatedLevels(groups, levels, none, none)
+
     @property
     def is_plain(self) -> bool:
         """Whether all levels are independent, and each row has one of them."""

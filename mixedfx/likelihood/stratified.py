@@ -44,6 +44,12 @@ class StratumSums:
     stratum: Codes  # (cells,)
     size: int  # number of levels, or pairs
 
+    @staticmethod
+    def of_all_rows(values: Matrix) -> StratumSums:
+        """Those of all rows of each stratum, (a, b, S)."""
+        S = values.shape[2]
+        return StratumSums(values, np.zeros(S, dtype=np.intp), np.arange(S), 1)
+
     def reweight(self, weights: Vector) -> Matrix:
         """Weighted sum over the strata, (a, b, size)."""
         w = weights[self.stratum]
@@ -136,8 +142,7 @@ def sum_by_stratum(design: Design, codes: Codes) -> StratifiedSums:
         }
     for (i, j), pairs in code_pairs.items():
         off_diagonal[i, j] = _pair_sums(pairs, by_group[i], by_group[j], w, codes, S)
-    XytXy = products_by_code(Xy_columns, Xy_columns, w, codes, S)
-    whole = StratumSums(XytXy, np.zeros(S, dtype=np.intp), np.arange(S), 1)
+    whole = StratumSums.of_all_rows(products_by_code(Xy_columns, Xy_columns, w, codes, S))
     counts = np.bincount(codes, minlength=S).astype(float)
     levels = tuple(diagonal), tuple(right), off_diagonal
     return StratifiedSums(plain, counts, *levels, whole, dict(code_pairs), related)

@@ -76,19 +76,17 @@ def stratified(
         pairs, width = plain.ZtZ.pattern.pairs[i, j], plain.ZtZ.layout.levels(j)
         at = pairs.positions(*np.divmod(pair, width), width)
         off_diagonal[i, j] = StratumSums(values, at, stratum, len(pairs))
-    S = len(sums.counts)
     products = np.moveaxis(sums.XytXy[np.ix_(part, part)], 2, 0)
     by_stratum = np.moveaxis(T.T @ products @ T, 0, 2)
-    none = (None,) * len(plain.groups)
     return StratifiedSums(
         plain,
         sums.counts,
         tuple(diagonal),
         tuple(right),
         off_diagonal,
-        StratumSums(by_stratum, np.zeros(S, dtype=np.intp), np.arange(S), 1),
+        StratumSums.of_all_rows(by_stratum),
         dict(plain.ZtZ.pattern.pairs),
-        RelatedLevels(plain.groups, plain.levels, none, none),
+        RelatedLevels.plain(plain.groups, plain.levels),
     )
 
 

@@ -193,7 +193,6 @@ class Submodel:
         assert sums is not None
         terms, T, plain = self.terms, self.T, self.crossproducts()
         M, pairs = terms.of_factors, plain.ZtZ.pattern.pairs
-        none = (None,) * len(terms.groups)
         return StratifiedSums(
             plain,
             sums.counts,
@@ -203,14 +202,9 @@ class Submodel:
                 (i, j): _stratum(of, M[i], M[j])
                 for (i, j), of in terms.pairs(sums.off_diagonal).items()
             },
-            StratumSums(
-                _between(T, sums.XytXy_by_stratum, T),
-                np.zeros(len(sums.counts), dtype=np.intp),
-                np.arange(len(sums.counts)),
-                1,
-            ),
+            StratumSums.of_all_rows(_between(T, sums.XytXy_by_stratum, T)),
             dict(pairs),
-            RelatedLevels(plain.groups, plain.levels, none, none),
+            RelatedLevels.plain(plain.groups, plain.levels),
         )
 
 
