@@ -25,8 +25,23 @@ class LeastSquares(NamedTuple):
     """Columns ``[X R^-1, y - X R^-1 coef]`` as combinations T of others."""
 
     R: Matrix  # (p, p) upper triangular
-    T: Matrix  # (p + 1, p + 1)
+    T: Matrix  # (columns of the others, p + 1)
     coef: Vector  # (p,) of the columns of X R^-1
+
+    @property
+    def qr_R(self) -> Matrix | None:
+        """R, None for the identity."""
+        return None if is_identity(self.R) else self.R
+
+    @property
+    def ols_coef(self) -> Vector:
+        """Coefficients of the columns of X."""
+        return linalg.solve_triangular(self.R, self.coef) if len(self.coef) else self.coef
+
+    def products(self, products: Matrix) -> Matrix:
+        """Products of the columns from those of the others, symmetric."""
+        found = self.T.T @ products @ self.T
+        return np.asarray(0.5 * (found + found.T))
 
 
 def least_squares(products: Matrix, n: int, R: Matrix, coef: Vector) -> LeastSquares:
@@ -49,20 +64,19 @@ def recentred(crossprod: CrossProducts) -> CrossProducts:
     """The same model's, about least squares at their weights, random columns of unit length."""
     p, n = crossprod.p, crossprod.n
     own = np.eye(p) if crossprod.qr_R is None else crossprod.qr_R
-    R, T, coef = least_squares(crossprod.XytXy, n, own, own @ crossprod.ols_coef)
+    columns = least_squares(crossprod.XytXy, n, own, own @ crossprod.ols_coef)
     scaled = []
     for position, basis in zip(crossprod.term_positions, crossprod.bases, strict=True):
         part = position.columns
         squares = np.einsum("aal->", crossprod.ZtZ.diagonal[position.group][part, part])
         scaled.append(replace(basis, R=basis.R * np.sqrt(squares / (n * position.width))))
     found = in_bases(crossprod, tuple(scaled))
-    XytXy = T.T @ found.XytXy @ T
     return replace(
         found,
-        ZtXy=tuple(np.einsum("kml,mc->kcl", ZtXy, T) for ZtXy in found.ZtXy),
-        XytXy=0.5 * (XytXy + XytXy.T),
-        ols_coef=linalg.solve_triangular(R, coef) if p else coef,
-        qr_R=None if is_identity(R) else R,
+        ZtXy=tuple(np.einsum("kml,mc->kcl", ZtXy, columns.T) for ZtXy in found.ZtXy),
+        XytXy=columns.products(found.XytXy),
+        ols_coef=columns.ols_coef,
+        qr_R=columns.qr_R,
     )
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy import linalg
 
 from mixedfx._names import decode
 from mixedfx.design.checks import independent_columns
@@ -29,7 +28,6 @@ from mixedfx.likelihood.basis import ColumnBasis, term_bases, well_conditioned
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.recentred import (
     at_unit_length,
-    is_identity,
     least_squares,
     smallest_eigenvalue,
 )
@@ -141,8 +139,8 @@ def assemble_unchecked(learned: Learned, plan: ReductionPlan, sums: RowSums) -> 
     groups, parametrization = tuple(spec.ngroups), parametrization_of(spec)
     part = np.append(kept, len(plan.coef))
     products = sums.XytXy[np.ix_(part, part)]
-    R, T, coef = least_squares(products, sums.n, R[np.ix_(kept, kept)], plan.coef[kept])
-    XytXy = T.T @ products @ T
+    columns = least_squares(products, sums.n, R[np.ix_(kept, kept)], plan.coef[kept])
+    T = columns.T
     blocks = {
         (i, j): pairs.total().as_block(len(sums.ZtZ[i]), len(sums.ZtZ[j]))
         for (i, j), pairs in sums.pairs.items()
@@ -155,15 +153,15 @@ def assemble_unchecked(learned: Learned, plan: ReductionPlan, sums: RowSums) -> 
         levels=tuple(spec.levels_of(group) for group in groups),
         ZtZ=block_matrix(list(sums.ZtZ), blocks),
         ZtXy=tuple(np.einsum("kml,mc->kcl", values[:, part], T) for values in sums.ZtXy),
-        XytXy=0.5 * (XytXy + XytXy.T),
+        XytXy=columns.products(products),
         term_positions=term_positions(
             (term.group for term in spec.random_terms), parametrization.widths, groups
         ),
         parametrization=parametrization,
         bases=plan.bases,
         level_bases=(None,) * len(groups),
-        ols_coef=linalg.solve_triangular(R, coef) if len(kept) else coef,
-        qr_R=None if is_identity(R) else R,
+        ols_coef=columns.ols_coef,
+        qr_R=columns.qr_R,
         log_weights=sums.log_weights,
     )
     spec = replace(spec, nesting=nesting_of(crossprod.ZtZ.pattern, groups, groups))

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import linalg
 
 from mixedfx.design.build import Design
 from mixedfx.design.combinations import Combinations
@@ -27,7 +26,7 @@ from mixedfx.likelihood.accumulate import check_identified, parametrization_of, 
 from mixedfx.likelihood.basis import ColumnBasis, bases_of_terms
 from mixedfx.likelihood.crossproducts import CHOLESKY, CrossProducts, TermPosition
 from mixedfx.likelihood.level_basis import RelatedLevels
-from mixedfx.likelihood.recentred import is_identity, least_squares
+from mixedfx.likelihood.recentred import LeastSquares, is_identity, least_squares
 from mixedfx.likelihood.stratified import StratifiedSums, StratumSums
 from mixedfx.linalg.cholesky.block_matrix import BlockLayout, BlockMatrix, BlockPattern
 
@@ -136,9 +135,7 @@ class Submodel:
     whole: CrossProducts
     spec: ModelSpec
     terms: TermChanges
-    T: Matrix  # (p_0 + 1, p + 1)
-    R: Matrix  # (p, p)
-    coef: Vector  # (p,) of the columns of X R^-1
+    columns: LeastSquares  # combinations T (p_0 + 1, p + 1) of the other's
 
     @staticmethod
     def of(whole: CrossProducts, design: Design, columns: Combinations) -> Submodel:
@@ -157,13 +154,12 @@ class Submodel:
             coef = np.asarray(np.linalg.lstsq(root @ A, root @ known, rcond=None)[0])
         T[:p0, p] = known - A @ coef
         products = T.T @ whole.XytXy @ T
-        R, own_T, coef = least_squares(products, whole.n, np.eye(p), coef)
-        return Submodel(whole, spec, terms, T @ own_T, R, coef)
+        found = least_squares(products, whole.n, np.eye(p), coef)
+        return Submodel(whole, spec, terms, found._replace(T=T @ found.T))
 
     def crossproducts(self) -> CrossProducts:
         """Cross-products of the model."""
-        whole, terms, spec = self.whole, self.terms, self.spec
-        products = self.T.T @ whole.XytXy @ self.T
+        whole, terms, spec, columns = self.whole, self.terms, self.spec, self.columns
         ZtZ = BlockMatrix(
             terms.pattern(whole.ZtZ.pattern),
             terms.diagonal(whole.ZtZ.diagonal),
@@ -175,14 +171,14 @@ class Submodel:
             groups=terms.groups,
             levels=tuple(spec.levels_of(group) for group in terms.groups),
             ZtZ=ZtZ,
-            ZtXy=terms.right(whole.ZtXy, self.T),
-            XytXy=0.5 * (products + products.T),
+            ZtXy=terms.right(whole.ZtXy, columns.T),
+            XytXy=columns.products(whole.XytXy),
             term_positions=terms.positions,
             parametrization=parametrization_of(spec),
             bases=terms.bases,
             level_bases=(None,) * len(terms.groups),
-            ols_coef=linalg.solve_triangular(self.R, self.coef) if len(self.coef) else self.coef,
-            qr_R=None if is_identity(self.R) else self.R,
+            ols_coef=columns.ols_coef,
+            qr_R=columns.qr_R,
             solver=CHOLESKY,
         )
         check_identified(spec, crossprod, None)
@@ -191,7 +187,7 @@ class Submodel:
     def stratified(self, sums: StratifiedSums | None) -> StratifiedSums:
         """The same by stratum of equal residual variance."""
         assert sums is not None
-        terms, T, plain = self.terms, self.T, self.crossproducts()
+        terms, T, plain = self.terms, self.columns.T, self.crossproducts()
         M, pairs = terms.of_factors, plain.ZtZ.pattern.pairs
         return StratifiedSums(
             plain,
