@@ -122,9 +122,9 @@ def _widths(positions: Sequence[TermPosition]) -> Counter[int]:
 
 def _between(left: Matrix, values: Matrix, right: Matrix) -> Matrix:
     """``left' V right`` of each cell, (a, b, cells)."""
-    if is_identity(left) and left is right:
-        return values
-    half = np.tensordot(left.T, values, axes=1)
+    half = values if is_identity(left) else np.tensordot(left.T, values, axes=1)
+    if is_identity(right):
+        return half
     return np.ascontiguousarray(np.einsum("akl,kb->abl", half, right, optimize=True))
 
 
