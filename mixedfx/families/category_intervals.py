@@ -59,5 +59,6 @@ def _intervals(thresholds: Thresholds, n: int, params: bytes) -> Intervals:
     with np.errstate(all="ignore"):
         by_coordinates = thresholds.natural_jacobian(thresholds.coordinates(values))
     by_ends[:, 1:-1] = (design @ by_coordinates).T
-    set_readonly(ends, by_ends)
-    return Intervals(ends, by_ends, Width.of(np.diff(ends)))
+    width = Width.of(np.diff(ends))
+    set_readonly(ends, by_ends, *width)
+    return Intervals(ends, by_ends, width)
