@@ -156,9 +156,11 @@ class RowArrays(RowsModel):
         """``sum_ab h_ab dW_ab/deta``, of one predictor ``h dw/deta``, (n,)."""
         return np.asarray(slopes * h)
 
-    def by_params_sums(self, by: ParamDerivatives, h: Vector, As: Vector | float) -> Vector:
-        """``sum h dw/dphi + (As)' dg/dphi``, (r,)."""
-        return np.asarray(by.weight @ h + (by.first * As).sum(axis=-1))
+    def by_params_sums(self, by: ParamDerivatives, h: Array, As: Array | float) -> Vector:
+        """``sum h dw/dphi + (As)' dg/dphi`` over rows and predictors, (r,)."""
+        of_weight = by.weight.reshape(len(by.weight), h.size) @ h.ravel()
+        of_first = by.first * As
+        return np.asarray(of_weight + of_first.sum(axis=tuple(range(1, of_first.ndim))))
 
     def weighted_products(self, weights: Vector) -> BlockMatrix:
         """``Z'WZ``."""

@@ -87,20 +87,18 @@ def _slope_at(at: EvaluatedRows, eta: Array) -> Array:
 def _of_family(at: EvaluatedRows, coordinates: Vector, h: Array, As: Array) -> Matrix:
     """Forward differences by the family's coordinates."""
     found = np.empty((len(coordinates), len(coordinates)))
-    here = _weighted_sums(at.by_params, h, As)
+    here = _weighted_sums(at, at.by_params, h, As)
     for k in range(len(coordinates)):
         moved = coordinates.copy()
         moved[k] += _PARAM_STEP
         by = at.rows.by_params(at.eta, at.rows.family.natural(moved))
-        found[:, k] = (_weighted_sums(by, h, As) - here) / _PARAM_STEP
+        found[:, k] = (_weighted_sums(at, by, h, As) - here) / _PARAM_STEP
     return found
 
 
-def _weighted_sums(by: ParamDerivatives, h: Array, As: Array) -> Vector:
+def _weighted_sums(at: EvaluatedRows, by: ParamDerivatives, h: Array, As: Array) -> Vector:
     """``sum -2 v_j + As g_j + h w_j``, (q,)."""
-    q = len(by.value)
-    of_eta = by.first.reshape(q, As.size) @ As.ravel() + by.weight.reshape(q, h.size) @ h.ravel()
-    return np.asarray(of_eta - 2.0 * by.value.sum(axis=-1))
+    return at.rows.by_params_sums(by, h, As) - 2.0 * by.value.sum(axis=-1)
 
 
 def contracted(slopes: Array, h: Array) -> Array:

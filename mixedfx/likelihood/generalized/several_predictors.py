@@ -18,7 +18,6 @@ from scipy import linalg
 
 from mixedfx.covariance.parametrization import Parametrization
 from mixedfx.design.build import Design
-from mixedfx.families.derivatives import ParamDerivatives
 from mixedfx.families.family import Family
 from mixedfx.families.several_predictors import SeveralPredictors
 from mixedfx.likelihood.accumulate import term_positions
@@ -280,10 +279,6 @@ class SeveralRows(GeneralizedRows):
     def by_predictor(self, slopes: Array, h: Array) -> Matrix:
         """``sum_ab h_ab dW_ab/deta_c``, (m, n)."""
         return np.asarray((slopes * h[:, :, None]).sum(axis=(0, 1)))
-
-    def by_params_sums(self, by: ParamDerivatives, h: Array, As: Matrix | float) -> Vector:
-        """``sum h dW/dphi + (As)' dg/dphi``, (r,)."""
-        return np.asarray((by.weight * h).sum(axis=(1, 2, 3)) + (by.first * As).sum(axis=(1, 2)))
 
 
 def _factor_rows(terms: list[Any], owner: Mapping[int, int], m: int) -> SeveralFactorRows:
