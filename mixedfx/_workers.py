@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, as_completed
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from mixedfx.errors import ArgumentError, brief, check_count
@@ -99,9 +100,7 @@ def _by_client(
     """Submit the tasks to an executor; Dask is sent what they share once."""
     executor, sent = client, shared
     if not isinstance(client, Executor):
-        # Of a scattered list each element is sent: what is shared may itself be a list.
-        (sent,) = client.scatter([shared], broadcast=True, hash=False)
-        executor = client.get_executor(pure=False)
+        sent, executor = _sent_once(shared, client), client.get_executor(pure=False)
     futures = [executor.submit(_with_one_core, function, sent, task) for task in tasks]
     try:
         for future in as_completed(futures):
@@ -109,6 +108,24 @@ def _by_client(
     finally:
         for future in futures:
             future.cancel()
+
+
+def _sent_once(shared: Any, client: Any) -> Any:
+    """
+    What tasks share, as the future of a task of Dask.
+
+    Scattered data is gone with the last worker that has it, and the tasks with it; a result is
+    made again.
+    """
+    from dask import config
+
+    # That it should be scattered is what Dask would warn of.
+    with config.set({"distributed.admin.large-graph-warning-threshold": "1 PB"}):
+        return client.submit(partial(_itself, shared), pure=False)
+
+
+def _itself(shared: Shared) -> Shared:
+    return shared
 
 
 def _result(future: Future[Result]) -> Result:

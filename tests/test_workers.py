@@ -57,6 +57,16 @@ def _killing_once(path: str, task: int) -> int:
     return task**2
 
 
+def _killing_all_once(shared: tuple[str, list[int]], task: int) -> int:
+    """A task that ends all workers, and what they hold, at its first attempt."""
+    path, pids = shared
+    if task == 3 and not Path(path).exists():
+        Path(path).touch()
+        for pid in sorted(pids, key=os.getpid().__eq__):  # its own last
+            os.kill(pid, signal.SIGKILL)
+    return task**2
+
+
 def _killing_always(_: None, task: int) -> int:
     if task == 1:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -70,6 +80,16 @@ def test_a_killed_worker_of_a_cluster_is_retried(client, tmp_path):
     marker = tmp_path / "killed"
     found = sorted(Workers(client=client).run(_killing_once, str(marker), range(6)))
     assert marker.exists()
+    assert found == [task**2 for task in range(6)]
+
+
+@pytest.mark.full
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs a signal of POSIX")
+def test_what_tasks_share_is_sent_again_where_it_ended_with_its_workers(client, tmp_path):
+    client.wait_for_workers(2, timeout=60)
+    shared = (str(tmp_path / "killed"), list(client.run(os.getpid).values()))
+    found = sorted(Workers(client=client).run(_killing_all_once, shared, range(6)))
+    assert Path(shared[0]).exists()
     assert found == [task**2 for task in range(6)]
 
 
