@@ -98,7 +98,7 @@ def _of_family(at: EvaluatedRows, coordinates: Vector, h: Array, As: Array) -> M
 
 def _weighted_sums(at: EvaluatedRows, by: ParamDerivatives, h: Array, As: Array) -> Vector:
     """``sum -2 v_j + As g_j + h w_j``, (q,)."""
-    return at.rows.by_params_sums(by, h, As) - 2.0 * by.value.sum(axis=-1)
+    return np.asarray(at.rows.by_params_sums(by, h, As) - 2.0 * by.value.sum(axis=-1))
 
 
 def contracted(slopes: Array, h: Array) -> Array:
