@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -79,9 +79,7 @@ def compute_crossproducts(
         ZtZ=ZtZ,
         ZtXy=ZtXy,
         XytXy=column_products(Xy_columns, w),
-        term_positions=term_positions(
-            (term.group for term in rows.random_terms), parametrization.widths, related.groups
-        ),
+        term_positions=term_positions(rows.random_terms, parametrization.widths, related.groups),
         parametrization=parametrization,
         bases=bases,
         level_bases=level_bases,
@@ -343,11 +341,11 @@ def _shifted(coef: Vector, qr_R: Matrix | None, shift: float) -> Vector:
 
 
 def term_positions(
-    of_terms: Iterable[str], widths: Sequence[int], groups: tuple[str, ...]
+    terms: Sequence[RandomTermRows | RandomTermSpec], widths: Sequence[int], groups: tuple[str, ...]
 ) -> tuple[TermPosition, ...]:
-    """Columns of each term among those of its grouping factor, given each one's factor."""
+    """Columns of each term among those of its grouping factor."""
     positions, total = [], dict.fromkeys(groups, 0)
-    for group, k in zip(of_terms, widths, strict=True):
-        positions.append(TermPosition(groups.index(group), total[group], k))
-        total[group] += k
+    for term, k in zip(terms, widths, strict=True):
+        positions.append(TermPosition(groups.index(term.group), total[term.group], k))
+        total[term.group] += k
     return tuple(positions)

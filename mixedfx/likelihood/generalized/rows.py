@@ -85,9 +85,7 @@ class GeneralizedRows(RowArrays):
             pattern=pattern,
             solver=solver_of(pattern, level_bases, groups),
             groups=groups,
-            term_positions=term_positions(
-                (term.group for term in rows.random_terms), parametrization.widths, groups
-            ),
+            term_positions=term_positions(rows.random_terms, parametrization.widths, groups),
             parametrization=parametrization,
             bases=bases,
             constants=float(

@@ -144,9 +144,7 @@ class SeveralRows(GeneralizedRows):
             pattern=pattern,
             solver=solver_of(pattern, [None] * len(groups), groups),
             groups=groups,
-            term_positions=term_positions(
-                (term.group for term in terms), parametrization.widths, groups
-            ),
+            term_positions=term_positions(terms, parametrization.widths, groups),
             parametrization=parametrization,
             bases=tuple(basis for part in parts for basis in part.bases),
             constants=first.constants,

@@ -154,9 +154,7 @@ def assemble_unchecked(learned: Learned, plan: ReductionPlan, sums: RowSums) -> 
         ZtZ=block_matrix(list(sums.ZtZ), blocks),
         ZtXy=tuple(np.einsum("kml,mc->kcl", values[:, part], T) for values in sums.ZtXy),
         XytXy=columns.products(products),
-        term_positions=term_positions(
-            (term.group for term in spec.random_terms), parametrization.widths, groups
-        ),
+        term_positions=term_positions(spec.random_terms, parametrization.widths, groups),
         parametrization=parametrization,
         bases=plan.bases,
         level_bases=(None,) * len(groups),

@@ -66,8 +66,7 @@ class TermChanges:
             S if is_identity(S) else bases[t].inverse @ S @ basis.T
             for basis, (t, S) in zip(own, columns.terms, strict=True)
         ]
-        of_terms = (term.group for term in spec.random_terms)
-        at = term_positions(of_terms, parametrization.widths, left)
+        at = term_positions(spec.random_terms, parametrization.widths, left)
         factors = tuple(groups.index(group) for group in left)
         before, after = _widths(positions), _widths(at)
         by_factor = [np.zeros((before[f], after[i])) for i, f in enumerate(factors)]
