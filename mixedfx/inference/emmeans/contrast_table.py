@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from mixedfx._escaping import html_block
+from mixedfx.inference.emmeans.display import formatted_table
 from mixedfx.inference.emmeans.p_adjust import Adjust
 
 # The adjustment of the intervals, where it is not that of the p-values.
@@ -34,8 +35,10 @@ class ContrastTable(pd.DataFrame, metaclass=_AnyDataFrame):
         return pd.DataFrame
 
     def __repr__(self) -> str:
-        """Text of the table, and its caption."""
-        return f"{super().__repr__()}\n\n{self.attrs.get('caption', '')}".rstrip()
+        """Text of the whole width of the table, as of means, and its caption."""
+        rows = pd.get_option("display.max_rows")
+        text = formatted_table(self).to_string(index=False, max_rows=rows)
+        return f"{text}\n\n{self.attrs.get('caption', '')}".rstrip()
 
     def __str__(self) -> str:
         """Text of the table, and its caption."""
@@ -43,7 +46,10 @@ class ContrastTable(pd.DataFrame, metaclass=_AnyDataFrame):
 
     def _repr_html_(self) -> str:
         caption = html.escape(str(self.attrs.get("caption", "")))
-        return html_block(f"{self.to_html()}<p>{caption}</p>")
+        shown = formatted_table(self).to_html(
+            index=False, border=0, max_rows=pd.get_option("display.max_rows")
+        )
+        return html_block(f"{shown}<p>{caption}</p>")
 
 
 def contrast_table(

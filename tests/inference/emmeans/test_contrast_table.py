@@ -51,3 +51,12 @@ def test_it_is_pickled(fit):
     contrasts = fit.emmeans("recipe").contrasts()
     again = pickle.loads(pickle.dumps(contrasts))
     assert str(again) == str(contrasts)
+
+
+def test_all_columns_are_printed(fit):
+    contrasts = fit.emmeans("recipe").contrasts("pairwise")
+    heading, first, *_ = str(contrasts).splitlines()
+    assert heading.split() == list(contrasts.columns)
+    assert first.split()[:3] == ["A", "-", "B"]
+    assert float(first.split()[3]) == pytest.approx(contrasts["estimate"][0], rel=1e-4)
+    assert all(f"<th>{name}" in contrasts._repr_html_() for name in contrasts.columns)
