@@ -20,11 +20,8 @@ import numpy.typing as npt
 
 from mixedfx.estimation.fitted_model import FittedModel, check_no_priors
 from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance, orthonormal_rows
-from mixedfx.likelihood.covariance_components import (
-    component_traces,
-    covariance_components,
-    fixed_effect_products,
-)
+from mixedfx.likelihood.component_traces import component_traces
+from mixedfx.likelihood.covariance_components import covariance_components, fixed_effect_products
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -42,7 +39,8 @@ class KenwardRoger:
     P: Matrix = field(repr=False)  # (m + 1, p, p): -X'V^-1 S_i V^-1 X
     _fit: FittedModel = field(repr=False)
     name: str = "kenward-roger"  # for df_method=
-    remark: str | None = None  # the formulas hold on the boundary as they are
+    # Of estimated traces; on the boundary the formulas hold as they are.
+    remark: str | None = None
 
     @property
     def cov(self) -> Matrix:
@@ -108,17 +106,35 @@ def kenward_roger(fit: FittedModel) -> KenwardRoger:
     Phi = fit.solution.vcov_in_basis
     components = covariance_components(fit.solution)
     JtEJ, Q = fixed_effect_products(fit.solution, components)
-    tr_EK, tr_EKEK = component_traces(fit.solution, components)
-    P, traces = -JtEJ, tr_EKEK
+    found = component_traces(fit.solution, components)
+    P, traces = -JtEJ, found.of_KK
     if fit.crossprod.profiles_sigma:
         psi = np.array([c.psi for c in components])
-        P, Q, traces = _prepend_residual_variance(fit, psi, JtEJ, Q, tr_EK, tr_EKEK)
+        P, Q, traces = _prepend_residual_variance(fit, psi, JtEJ, Q, found.of_K, found.of_KK)
     PPhi = P @ Phi
     information = (
         traces - 2.0 * np.einsum("ab,ijab->ij", Phi, Q) + np.einsum("iab,jba->ij", PPhi, PPhi)
     )
     W = 2.0 * _inverse(0.5 * (information + information.T))
-    return KenwardRoger(adjusted_covariance(fit, W, P, Q), W, P, fit)
+    covariance = adjusted_covariance(fit, W, P, Q)
+    return KenwardRoger(covariance, W, P, fit, remark=_remark(W, found.errors))
+
+
+def _remark(W: Matrix, errors: Matrix) -> str | None:
+    """
+    Monte Carlo error of the variances' information ``I = 2 W^-1``, where it is estimated.
+
+    ``|I^-1/2 dI I^-1/2|``, by which degrees of freedom change at most, has about the mean square
+    ``sum_ij I^ii I^jj var(dI_ij)``.
+    """
+    if not errors.any():
+        return None
+    inverse = np.diagonal(W)[-len(errors) :] / 2.0
+    percent = 100.0 * float(np.sqrt(inverse @ errors**2 @ inverse))
+    return (
+        "Kenward and Roger's information of the variances is estimated from vectors of random "
+        f"signs; by its Monte Carlo error the degrees of freedom change by up to {percent:.2g}%."
+    )
 
 
 def adjusted_covariance(

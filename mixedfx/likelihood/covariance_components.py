@@ -1,4 +1,4 @@
-"""Products and traces of the derivatives of V by variances and covariances in the bases.
+"""Products of the derivatives of V by variances and covariances in the bases.
 
 For ``V = sigma**2 (W^-1 + sum_i psi_i S_i)``, ``S_i = Z E_i Z'``, with
 ``J = sigma**2 Z'V^-1 X`` and
@@ -8,26 +8,21 @@ For ``V = sigma**2 (W^-1 + sum_i psi_i S_i)``, ``S_i = Z E_i Z'``, with
     X'V^-1 S_i V^-1 S_j V^-1 X   J'E_i K E_j J
     tr(V^-1 S_i V^-1 S_j)        tr(E_i K E_j K)
 
-all of the size of the random effects. K is applied to batches of probing vectors.
+all of the size of the random effects. The traces are in :mod:`~.component_traces`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from mixedfx.covariance.coordinates import EntryCoordinates
 from mixedfx.likelihood.pls import Solution
-from mixedfx.likelihood.size import check_columns
 from mixedfx.linalg.cholesky.batched import flatten
-from mixedfx.linalg.cholesky.selected_inverse import probing_vectors
 
-Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True)
@@ -86,62 +81,12 @@ def fixed_effect_products(
     flat = EJ.reshape(symbolic.size, m * p)
     Q = np.empty((m, p, m, p))
     for j in range(m):
-        Q[:, :, j] = (flat.T @ _multiply_by_K(solution, EJ[:, j])).reshape(m, p, p)
+        Q[:, :, j] = (flat.T @ multiply_by_K(solution, EJ[:, j])).reshape(m, p, p)
     return JtEJ, Q.transpose(0, 2, 1, 3)
 
 
-def _multiply_by_K(solution: Solution, columns: Matrix) -> Matrix:
+def multiply_by_K(solution: Solution, columns: Matrix) -> Matrix:
     """``K columns``, with ``K = A - A Lambda M^-1 Lambda' A``."""
     A = solution.crossprod.assembled.sparse_matrix
     product = A @ columns
     return np.asarray(product - A @ solution.schur.numeric.solve(product))
-
-
-def component_traces(
-    solution: Solution, components: list[CovarianceComponent]
-) -> tuple[Vector, Matrix]:
-    """
-    ``tr(E_i K)`` (m,) and ``tr(E_i K E_j K)`` (m, m).
-
-    For each factor the blocks of ``K`` within a level are summed over its levels, and for each
-    pair of factors the products of the entries of the blocks between levels.
-    """
-    symbolic = solution.crossprod.symbolic
-    layout, probing = symbolic.layout, probing_vectors(symbolic)
-    check_columns(
-        solution.schur.numeric,
-        probing.n_vectors,
-        "Kenward and Roger's method",
-        "ask for df_method='satterthwaite'",
-    )
-    widths = [layout.width(f) for f in layout.factors]
-    within = [np.zeros((k, k)) for k in widths]
-    between = {
-        (f, g): np.zeros((widths[f], widths[g]) * 2) for f in layout.factors for g in layout.factors
-    }
-    for g in layout.factors:
-        index = probing.index_in_component[g]
-        for first, last in probing.batches(g):
-            KP = _multiply_by_K(solution, probing.vectors(g, first, last))
-            within[g] += _sum_within_levels(KP[symbolic.columns(g)], index, first, last, widths[g])
-            for f in layout.factors:
-                blocks = KP[symbolic.columns(f)].reshape(widths[f], -1, widths[g])
-                entries = blocks.transpose(0, 2, 1).reshape(widths[f] * widths[g], -1)
-                products = entries @ entries.T
-                between[f, g] += products.reshape(widths[f], widths[g], widths[f], widths[g])
-    tr_EK = np.array([sum(within[c.factor][a, b] for a, b in c.unit_entries) for c in components])
-    tr_EKEK = np.empty((len(components), len(components)))
-    for i, c in enumerate(components):
-        for j, d in enumerate(components):
-            KK = between[c.factor, d.factor]
-            tr_EKEK[i, j] = sum(
-                KK[b, u, a, v] for a, b in c.unit_entries for u, v in d.unit_entries
-            )
-    return tr_EK, tr_EKEK
-
-
-def _sum_within_levels(KP: Matrix, index: Ints, first: int, last: int, k: int) -> Matrix:
-    """Sum over levels the (k, k) diagonal blocks of ``K`` that a batch of its columns holds."""
-    level = np.flatnonzero((index >= first) & (index < last))
-    blocks = KP.reshape(k, -1, last - first, k)
-    return np.asarray(blocks[:, level, index[level] - first].sum(axis=1))

@@ -1,5 +1,7 @@
 """Fits by the iterative engine beside the exact optimum, and what it refuses."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,6 +9,7 @@ import pytest
 import mixedfx as mfx
 from mixedfx.errors import EngineRefusal, SizeError
 from mixedfx.estimation import iterative, monte_carlo
+from mixedfx.likelihood import component_traces
 from mixedfx.linalg.iterative import factor
 
 N = 4000
@@ -145,8 +148,6 @@ def test_models_without_a_dense_block_are_refused(formula, reason):
 def test_what_needs_the_inverse_is_refused(monkeypatch):
     fit = mfx.lmer(FORMULAS["two factors"], ratings(), engine="iterative")
     monkeypatch.setattr(factor, "MOST_COLUMNS", 50.0)
-    with pytest.raises(SizeError, match=r"Kenward and Roger's method needs 420 columns"):
-        fit.tidy(df_method="kenward-roger")
     few, many = ratings(2).head(20), ratings(2).head(100)
     assert len(fit.predict(few, se=True)) == 20
     with pytest.raises(SizeError, match=r"needs 99 columns .* predict fewer rows"):
@@ -160,3 +161,17 @@ def test_a_fit_is_kept_in_a_file(tmp_path):
     again = mfx.read(tmp_path / "fit.mfx")
     assert again.deviance == fit.deviance
     assert str(again.convergence) == str(fit.convergence)
+
+
+def test_kenward_and_rogers_information_is_estimated_where_columns_are_many(monkeypatch):
+    data = ratings()
+    exact = mfx.lmer(FORMULAS["slopes"], data, engine="profiled").tidy(df_method="kenward-roger")
+    fit = mfx.lmer(FORMULAS["slopes"], data, engine="iterative")
+    monkeypatch.setattr(factor, "MOST_COLUMNS", 50.0)
+    monkeypatch.setattr(component_traces, "_AIM", 0.01)
+    found = fit.tidy(df_method="kenward-roger")
+    remark = fit.summary(df_method="kenward-roger").notes[-1]
+    percent = float(re.search(r"change by up to ([0-9.e-]+)%", remark)[1])
+    assert 0.0 < percent < 3.0
+    np.testing.assert_allclose(found["std_error"], exact["std_error"], rtol=1e-4)
+    np.testing.assert_allclose(found["df"], exact["df"], rtol=percent / 100.0 + 1e-3)
