@@ -84,7 +84,8 @@ def hessian_at_optimum(
     coordinates, x = rank_reduced_coordinates(likelihood.parametrization, factors)
     scaled = ScaledLikelihood(likelihood, coordinates)
     gradient = scaled.score(x) if len(x) else x
-    return HessianAtOptimum(scaled, x, gradient, scaled.hessian(x))
+    hessian = ScaledLikelihood(likelihood.for_curvature, coordinates).hessian(x)
+    return HessianAtOptimum(scaled, x, gradient, hessian)
 
 
 def dense_derivatives(

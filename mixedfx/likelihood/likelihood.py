@@ -46,6 +46,12 @@ class GaussianLikelihood:
         """The same likelihood, otherwise factorised."""
         return replace(self, crossprod=replace(self.crossprod, solver=solver))
 
+    @property
+    def for_curvature(self) -> GaussianLikelihood:
+        """The same as accurate as its second derivatives need it."""
+        solver = self.crossprod.solver
+        return self if solver.for_curvature == solver else self.with_solver(solver.for_curvature)
+
     def with_response(self, rows: ModelRows) -> GaussianLikelihood:
         """Likelihood of rows that differ in the response alone."""
         return replace(self, crossprod=with_response(self.crossprod, rows))

@@ -83,6 +83,11 @@ class EliminatedColumns(Protocol):
 class Solver(Protocol):
     """A way to factorise block matrices."""
 
+    @property
+    def for_curvature(self) -> Solver:
+        """As accurate as second derivatives need it: their relative error is what matters."""
+        ...
+
     def symbolic(self, pattern: BlockPattern) -> EliminationOrder:
         """Elimination order of a pattern."""
         ...

@@ -16,6 +16,11 @@ from mixedfx.linalg.cholesky.symbolic import SymbolicFactor
 class CholeskySolver:
     """Factorisation by elimination, to rounding."""
 
+    @property
+    def for_curvature(self) -> CholeskySolver:
+        """The same: it is exact."""
+        return self
+
     def symbolic(self, pattern: BlockPattern) -> SymbolicFactor:
         """Symbolic factor of a pattern."""
         return symbolic_factor(pattern)

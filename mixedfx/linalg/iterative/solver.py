@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mixedfx.linalg.cholesky.analysis import elimination_order
@@ -14,6 +14,10 @@ from mixedfx.linalg.iterative import factor
 if TYPE_CHECKING:
     from mixedfx.linalg.iterative.factor import IterativeFactor, IterativeMatrix
 
+# The deviance is asked for to a fixed error, second derivatives to a relative one: with 16 and 512
+# vectors those of 60,000 rows, 6,000 and 3,000 levels differ by 2e-6.
+_PROBES_OF_CURVATURE = 64
+
 
 @dataclass(frozen=True)
 class IterativeSolver:
@@ -21,6 +25,11 @@ class IterativeSolver:
 
     probes: int = 16  # vectors of random signs
     seed: int = 0
+
+    @property
+    def for_curvature(self) -> IterativeSolver:
+        """With as many vectors as give second derivatives to some 1e-5 of them."""
+        return replace(self, probes=min(self.probes, _PROBES_OF_CURVATURE))
 
     def symbolic(self, pattern: BlockPattern) -> EliminationOrder:
         """Elimination order: the factor of most levels first."""

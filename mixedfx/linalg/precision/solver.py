@@ -24,6 +24,11 @@ class PrecisionSolver:
 
     bases: tuple[PrecisionBasis | None, ...] = field(repr=False)  # of each factor
 
+    @property
+    def for_curvature(self) -> PrecisionSolver:
+        """The same: it is exact."""
+        return self
+
     def pattern(self, pattern: BlockPattern) -> PrecisionPattern:
         """Positions of the equations, analysed at the first call."""
         known = pattern.cache.get("precision")
