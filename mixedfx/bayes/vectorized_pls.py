@@ -13,13 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from mixedfx.bayes.dense_elimination import SeveralFactors
 from mixedfx.bayes.elimination import (
     CHUNK_SIZE,
     Eliminated,
     Elimination,
     NoRandomEffects,
     OneFactor,
-    SeveralFactors,
 )
 from mixedfx.bayes.unconstrained import ConstrainedParameters
 from mixedfx.likelihood.crossproducts import CrossProducts

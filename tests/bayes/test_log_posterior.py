@@ -44,6 +44,7 @@ MODELS = {
     "two terms of a factor": ("y ~ x + (x | g) + (0 + z | g)", {}),
     "crossed": ("y ~ x + (x | g) + (1 | h)", {}),
     "nested": ("y ~ x + (1 | g / k)", {}),
+    "three factors": ("y ~ x + (x | g) + (z | h) + (1 | k)", {}),
     "no random effects": ("y ~ x + z", {}),
     "nearly dependent columns": ("y ~ x + near + (1 | g)", {}),
     "weights and offset": ("y ~ x + (x | g)", {"weights": "w", "offset": "o"}),
@@ -201,6 +202,17 @@ def test_many_points_at_once_are_as_one_by_one(model, prior):
     np.testing.assert_allclose(-2.0 * posterior.log_densities(Z), alone, rtol=rtol)
 
 
+@pytest.mark.parametrize(
+    "formula", ["y ~ x + (x | g) + (1 | mm(h, k))", "o ~ x + (1 | g) + (1 | h)"]
+)
+def test_memberships_and_a_response_without_noise_are_as_one_by_one(formula):
+    design = built(formula)
+    posterior = LogPosterior(design, match_priors({}, design.spec))
+    Z = coordinates(posterior, 1, points=12)
+    alone = [posterior.objective(z, jacobian=True)[0] for z in Z]
+    np.testing.assert_allclose(-2.0 * posterior.log_densities(Z), alone, rtol=1e-10)
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_models_without_strata_take_the_batch(model):
     posterior = posterior_of(model, "flat")
@@ -208,7 +220,7 @@ def test_models_without_strata_take_the_batch(model):
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("model", ["crossed", "weights, crossed", "nested"])
+@pytest.mark.parametrize("model", ["crossed", "weights, crossed", "nested", "three factors"])
 def test_effects_are_drawn_from_their_conditional_distribution(model):
     # Given beta = 0 and sigma: mean and covariance of all effects from the dense equations.
     posterior = posterior_of(model, "flat")
