@@ -7,7 +7,7 @@ of inverses: those are estimated (:mod:`~.level_covariances`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -67,8 +67,12 @@ class IterativeMatrix:
         """The block matrix as something to multiply by."""
         return ProductsMatrix(self.products, self.symbolic)
 
-    def factorize(self, lambdas: Sequence[Array]) -> IterativeFactor:
-        """Eliminate the first factor at the given Lambdas."""
+    def factorize(
+        self, lambdas: Sequence[Array], fewer: IterativeFactor | None = None
+    ) -> IterativeFactor:
+        """Eliminate the first factor at given Lambdas; ``fewer`` is that, with fewer probes."""
+        if fewer is not None:
+            return replace(fewer, assembled=self, fewer=fewer)
         operator = SchurOperator.at(self.products, self.symbolic, lambdas)
         deflation = Deflation.of(self.symbolic, operator.rest, self.components, operator.roots)
         return IterativeFactor(self, tuple(lambdas), operator, deflation)
@@ -82,6 +86,11 @@ class IterativeFactor:
     lambdas: tuple[Array, ...]
     operator: SchurOperator = field(repr=False)
     deflation: Deflation = field(repr=False)
+    fewer: IterativeFactor | None = field(default=None, repr=False)  # the same, with fewer probes
+    # The last columns, of arrays that are read-only, and what they are solved to.
+    _eliminated: dict[str, tuple[tuple[Array, ...], Array, Array, Array]] = field(
+        default_factory=dict, repr=False
+    )
 
     @property
     def symbolic(self) -> EliminationOrder:
@@ -106,9 +115,12 @@ class IterativeFactor:
     @cached_property
     def log_det_estimate(self) -> LogDeterminant:
         """Estimate of ``log|P|`` with what its derivatives need."""
-        assembled = self.assembled
         return estimate_log_det(
-            self.operator, self.deflation, probes=assembled.probes, seed=assembled.seed
+            self.operator,
+            self.deflation,
+            probes=self.assembled.probes,
+            seed=self.assembled.seed,
+            fewer=None if self.fewer is None else self.fewer.log_det_estimate,
         )
 
     @property
@@ -125,7 +137,8 @@ class IterativeFactor:
     def _log_det_derivatives(self) -> tuple[dict[int, Array], ByLambda]:
         """By each Lambda (K, K), and what each vector of signs says, (K, K, probes)."""
         derivatives = OperatorDerivatives(self.operator)
-        total, by_probe = self.log_det_estimate.derivatives(derivatives)
+        known = None if self.fewer is None else self.fewer._log_det_derivatives[1]
+        total, by_probe = self.log_det_estimate.derivatives(derivatives, known)
         add_scaled(total, derivatives.of_log_det_blocks(), 1.0)
         return total, by_probe
 
@@ -156,11 +169,6 @@ class IterativeFactor:
                 self._eliminated["columns"] = known
         _, flat, u, b = known
         return IterativeSchurComplement(self, matrix - flat.T @ b, flat, u, b)
-
-    @cached_property
-    def _eliminated(self) -> dict[str, tuple[tuple[Array, ...], Array, Array, Array]]:
-        """The last columns, of arrays that are read-only, and what they are solved to."""
-        return {}
 
     def solve(self, rhs: Array) -> Array:
         """``Lambda M^-1 Lambda' rhs``, (q, m)."""

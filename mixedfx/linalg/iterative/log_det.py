@@ -10,7 +10,7 @@ the control variate C of :mod:`~.control`,
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -51,13 +51,21 @@ class LogDeterminant:
         """Monte Carlo standard error."""
         return float(self.by_probe.std(ddof=1) / np.sqrt(len(self.by_probe)))
 
-    def derivatives(self, of: OperatorDerivatives) -> tuple[dict[int, Array], ByLambda]:
-        """By each Lambda, (K, K), and the random part of each probe, (K, K, probes)."""
+    def derivatives(
+        self, of: OperatorDerivatives, known: ByLambda | None = None
+    ) -> tuple[dict[int, Array], ByLambda]:
+        """
+        By each Lambda, (K, K), and the random part of each probe, (K, K, probes).
+
+        ``known`` are those of the first probes.
+        """
         W, V = self.deflation.columns, self.solved_W
         inverse = np.asarray(np.linalg.inv(full_rank(self.deflation.products(V))), dtype=np.float64)
         exact = of.of_forms(np.hstack([self.deflation.combine(V, inverse), -W]), np.hstack([V, W]))
-        pairs = [(x - z, z) for x, z in zip(self.solved, self.signs, strict=True)]
-        found = for_each(lambda pair: of.of_forms(*pair), pairs)
+        before = [] if known is None else [known]
+        first = sum(part[next(iter(exact))].shape[2] for part in before) // CHUNK
+        pairs = [(x - z, z) for x, z in zip(self.solved[first:], self.signs[first:], strict=True)]
+        found = before + for_each(lambda pair: of.of_forms(*pair), pairs)
         by_probe = {f: np.concatenate([part[f] for part in found], axis=2) for f in exact}
         total: dict[int, Array] = {f: np.zeros(part.shape[:2]) for f, part in exact.items()}
         add_scaled(total, exact, 1.0)
@@ -66,11 +74,19 @@ class LogDeterminant:
 
 
 def estimate_log_det(
-    operator: SchurOperator, deflation: Deflation, *, probes: int, seed: int
+    operator: SchurOperator,
+    deflation: Deflation,
+    *,
+    probes: int,
+    seed: int,
+    fewer: LogDeterminant | None = None,
 ) -> LogDeterminant:
-    """Estimate ``log|P|`` by vectors of random signs; more of one seed include the fewer."""
+    """
+    Estimate ``log|P|`` by vectors of random signs; more of one seed include the fewer.
+
+    ``fewer`` is an estimate of the same by fewer of them, to which the others are added.
+    """
     control = ControlVariate(operator, deflation)
-    trace = control.trace
 
     def solve(chunk: int) -> tuple[Array, Array, Array, int]:
         rng = np.random.default_rng([seed, chunk])
@@ -86,7 +102,21 @@ def estimate_log_det(
         values += control.forms(z)
         return z, found.X, values, found.iterations
 
-    parts = for_each(solve, list(range(-(-probes // CHUNK))))
+    if fewer is None:
+        fewer = _without_probes(control)
+    parts = for_each(solve, list(range(len(fewer.signs), -(-probes // CHUNK))))
+    return replace(
+        fewer,
+        by_probe=np.concatenate([fewer.by_probe, *(values for _, _, values, _ in parts)]),
+        signs=(*fewer.signs, *(z for z, _, _, _ in parts)),
+        solved=(*fewer.solved, *(x for _, x, _, _ in parts)),
+        iterations=max([fewer.iterations, *(iterations for _, _, _, iterations in parts)]),
+    )
+
+
+def _without_probes(control: ControlVariate) -> LogDeterminant:
+    """What is not random."""
+    operator, deflation, trace = control.operator, control.deflation, control.trace
     W = deflation.columns
     solved_W = conjugate_gradients(
         operator.multiply, W, tolerance=_EXACT, max_iterations=_MAX_ITERATIONS
@@ -94,16 +124,7 @@ def estimate_log_det(
     products = full_rank(deflation.products(solved_W))
     exact = -float(np.linalg.slogdet(products)[1].sum())
     exact -= float(np.einsum("rd,rd->", W, operator.multiply(W)) - np.einsum("rd,rd->", W, W))
-    exact -= trace
-    return LogDeterminant(
-        deflation,
-        exact,
-        np.concatenate([values for _, _, values, _ in parts]),
-        tuple(z for z, _, _, _ in parts),
-        tuple(x for _, x, _, _ in parts),
-        solved_W,
-        max(iterations for _, _, _, iterations in parts),
-    )
+    return LogDeterminant(deflation, exact - trace, np.zeros(0), (), (), solved_W, 0)
 
 
 def full_rank(products: Array) -> Array:

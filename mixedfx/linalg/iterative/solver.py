@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from mixedfx.linalg.cholesky.analysis import elimination_order
 from mixedfx.linalg.cholesky.block_matrix import Array, BlockMatrix, BlockPattern
@@ -47,7 +47,12 @@ class IterativeSolver:
     def factorize(self, block_matrix: BlockMatrix, lambdas: Sequence[Array]) -> IterativeFactor:
         """Eliminate the first factor at the given Lambdas; the last factor is kept."""
         key = (self, *(lam.tobytes() for lam in lambdas))
-        if block_matrix.cache.get("last", (None,))[0] != key:
-            block_matrix.cache["last"] = key, self.assemble(block_matrix).factorize(lambdas)
-        found: IterativeFactor = block_matrix.cache["last"][1]
-        return found
+        known, found = block_matrix.cache.get("last", ((), None))
+        if known != key:
+            fewer = known[1:] == key[1:] and self._has_more_probes(known[0])
+            found = self.assemble(block_matrix).factorize(lambdas, found if fewer else None)
+            block_matrix.cache["last"] = key, found
+        return cast("IterativeFactor", found)
+
+    def _has_more_probes(self, other: IterativeSolver) -> bool:
+        return other.seed == self.seed and other.probes < self.probes

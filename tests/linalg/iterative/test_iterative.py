@@ -212,6 +212,29 @@ def test_more_probes_of_one_seed_include_the_fewer():
     assert not np.array_equal(other, few)
 
 
+@pytest.mark.parametrize("more", [22, 30, 64])
+def test_more_probes_are_added_to_those_of_the_same_factor(more):
+    lambdas = [0.5 * np.eye(1), 0.6 * np.eye(1)]
+
+    def factor_of(before=()):
+        rng = np.random.default_rng(1)
+        matrix = block_matrix(crossed(rng), (1, 1), rng)
+        for probes in before:
+            IterativeSolver(probes).factorize(matrix, lambdas).log_det_derivative()
+        return IterativeSolver(more).factorize(matrix, lambdas), matrix
+
+    (alone, _), (found, matrix) = factor_of(), factor_of([16, 20])
+    assert found.fewer.fewer is not None
+    assert found.operator is found.fewer.operator
+    assert (found.log_det, found.log_det_error) == (alone.log_det, alone.log_det_error)
+    assert len(found.log_det_estimate.by_probe) == -(-more // 8) * 8
+    for one, other in zip(found.log_det_derivative(), alone.log_det_derivative(), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-12)
+    # Other signs, and those at other Lambdas, have nothing in common with them.
+    assert IterativeSolver(more + 8, seed=1).factorize(matrix, lambdas).fewer is None
+    assert IterativeSolver(more + 8).factorize(matrix, lambdas[::-1]).fewer is None
+
+
 @pytest.mark.full
 def test_the_number_of_threads_changes_nothing(monkeypatch):
     rng = np.random.default_rng(1)
