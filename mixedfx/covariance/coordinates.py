@@ -183,6 +183,10 @@ class Coordinates:
         """Whether a coordinate is a standard deviation: zero is stationary for any data."""
         return np.concatenate([np.zeros(0, dtype=bool), *(term.is_sd for term in self.terms)])
 
+    def is_of_same_terms(self, other: Coordinates) -> bool:
+        """Whether both are of the same objects, as those without data are shared."""
+        return all(a is b for a, b in zip(self.terms, other.terms, strict=True))
+
     def is_map_of(self, other: Coordinates) -> bool:
         """Whether both are the same linear map."""
         if not (self.is_linear and other.is_linear and self.slices == other.slices):

@@ -158,6 +158,8 @@ def _lower_trapezoid(
 ) -> tuple[Ints, Ints, EntryCoordinates]:
     """Rows and columns of a (k, r) lower trapezoid, and its entries with the rows pivoted."""
     full, order = _lower_triangle(k), np.array(pivots) - 1
+    if pivots == tuple(range(1, r + 1)):
+        return full.rows, full.cols, full
     rows, cols = full.rows[full.cols < r], full.cols[full.cols < r]
     pivoted = order[rows]
     set_readonly(rows, cols, pivoted)

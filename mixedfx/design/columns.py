@@ -25,7 +25,7 @@ from mixedfx.covariance.elsewhere import nearest_structure
 from mixedfx.covariance.registry import STRUCTURES
 from mixedfx.design.functions import FORMULA_FUNCTIONS, PATSY_FUNCTIONS
 from mixedfx.design.r_functions import R_CONSTANTS
-from mixedfx.design.table import Table
+from mixedfx.design.table import Table, UsedColumns
 from mixedfx.design.variables import (
     WIDEST,
     Factor,
@@ -55,31 +55,27 @@ _NUMBERS_AS_OBJECTS = ("decimal", "floating", "mixed-integer-float")
 
 def used_columns(
     formula: Formula, table: Table, env: EvalEnvironment, *, part: str = ""
-) -> dict[str, pd.Series]:
+) -> UsedColumns:
     """
     Collect the columns that a formula uses; a name that is defined nowhere is an error.
 
     ``part`` is the argument whose formula it is, for messages: ``"dispersion"``, ``"residual"``.
     """
-    used: dict[str, pd.Series] = {}
+    used: dict[str, int] = {}
     for code, names in factor_codes(formula):
         for name in names:
             if name in used:
                 continue
             if name in table.identifiers:
-                used[name] = table.column(name)
+                used[name] = table.position(name)
             elif code == name or not _is_defined(name, env):
                 _fail_missing(name, code, formula, table.frame, part)
-    return used
+    return UsedColumns(table, used)
 
 
 def plain_columns(formula: Formula, columns: Mapping[str, pd.Series]) -> set[str]:
     """Columns that stand in a formula by themselves, not in expressions alone."""
-    found = set()
-    for code, _ in factor_codes(formula):
-        if code in columns:
-            found.add(code)
-    return found
+    return {code for code, _ in factor_codes(formula) if code in columns}
 
 
 def formula_environment(
@@ -177,8 +173,8 @@ def _fail_function(name: str, code: str) -> NoReturn:
     )
 
 
-def is_date(column: pd.Series) -> bool:
-    """Whether a column holds dates or durations: levels, but no numbers."""
+def is_date(column: Any) -> bool:
+    """Whether a column, or its array, holds dates or durations: levels, but no numbers."""
     return getattr(column.dtype, "kind", "O") in "mM"
 
 
@@ -189,10 +185,10 @@ def _codes_without_dates(formula: Formula) -> tuple[str, ...]:
     return tuple(_covariate_codes(replace(formula, random=columns_of)))
 
 
-def check_dates(formula: Formula, columns: Mapping[str, pd.Series]) -> None:
+def check_dates(formula: Formula, columns: UsedColumns) -> None:
     """Refuse dates and durations as covariates, but positions, or as the response."""
     for code in _codes_without_dates(formula):
-        if code in columns and is_date(columns[code]):
+        if code in columns and is_date(columns.array(code)):
             name = decode(code)
             days = f"data[{name!r}]"
             if getattr(columns[code].dtype, "kind", "") == "M":
@@ -225,27 +221,37 @@ class _OtherColumn(TableColumn):
 
 def read_column(name: str, column: pd.Series) -> TableColumn:
     """Read a column of a table: numbers and categories as they are, levels of text once."""
-    dtype: Any = column.dtype
+    values: Any = column.to_numpy() if isinstance(column.dtype, np.dtype) else column.array
+    return _read_array(values) or _OtherColumn(name, column)
+
+
+def read_used(name: str, columns: UsedColumns) -> TableColumn:
+    """Read one of the columns used, without a Series where its array says all."""
+    return _read_array(columns.array(name)) or _OtherColumn(name, columns[name])
+
+
+def _read_array(values: Any) -> TableColumn | None:
+    """Numbers, categories or text; None where the type is found in the rows used."""
+    dtype = values.dtype
     if isinstance(dtype, np.dtype) and dtype.kind in WIDEST:
-        return Numbers(column.to_numpy())
+        return Numbers(np.asarray(values))
     if isinstance(dtype, pd.CategoricalDtype):
-        return Factor.of_categories(column)
+        return Factor(values.codes, values.categories, bool(values.ordered))
     if isinstance(dtype, pd.StringDtype):
-        return _text(column)
+        return _text(values)
     is_object = getattr(dtype, "kind", "O") == "O"
-    if is_object and pd.api.types.infer_dtype(column, skipna=True) == "string":
-        return _text(column)
-    return _OtherColumn(name, column)
+    if is_object and pd.api.types.infer_dtype(values, skipna=True) == "string":
+        return _text(values)
+    return None
 
 
-def _text(column: pd.Series) -> Factor:
-    """Text as a factor of sorted levels, as patsy would find them."""
-    if len(column) <= _FEW_ROWS:
+def _text(values: Any) -> Factor:
+    """Text as a factor of sorted levels, as patsy would find them; from the array of a column."""
+    if len(values) <= _FEW_ROWS:
         with contextlib.suppress(TypeError):  # where a value is missing
-            return Factor.of_few(column.to_numpy(dtype=object).tolist())
-    if isinstance(column.dtype, np.dtype):
-        return Factor.of_texts(*pd.factorize(column.to_numpy()))
-    values: Any = column.array
+            return Factor.of_few(np.asarray(values, dtype=object).tolist())
+    if isinstance(values.dtype, np.dtype):
+        return Factor.of_texts(*pd.factorize(np.asarray(values)))
     codes, texts = values.factorize()
     return Factor.of_texts(codes, texts.to_numpy(dtype=object))
 
@@ -319,7 +325,7 @@ def _object_column(name: str, column: pd.Series, *, new_data: bool) -> pd.Series
     if new_data:
         return pd.Series(column.to_numpy(dtype=object), dtype=object)
     if inferred == "string":
-        return _text(column).series
+        return _text(column.array).series
     try:
         return pd.Series(pd.Categorical(column.to_numpy(dtype=object)))
     except (TypeError, ValueError, NotImplementedError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,12 +13,12 @@ import numpy.typing as npt
 import pandas as pd
 from patsy import EvalEnvironment
 
-from mixedfx.design.columns import check_dates, plain_columns, read_column, used_columns
+from mixedfx.design.columns import check_dates, plain_columns, read_used, used_columns
 from mixedfx.design.completeness import complete_cases, evaluated_values, missing_values
 from mixedfx.design.evaluation import offset_values
 from mixedfx.design.rows import ModelRows
 from mixedfx.design.source import own_labels
-from mixedfx.design.table import Table
+from mixedfx.design.table import Table, UsedColumns
 from mixedfx.design.term_values import evaluate_terms
 from mixedfx.design.text_numbers import check_text_numbers
 from mixedfx.design.variables import Variable, Variables
@@ -90,9 +91,9 @@ def used_rows(
     frame, variables = table.frame, used_columns(formula, table, env)
     parts = {name: part for name, part in residual.items() if part is not None}
     read = {name: used_columns(part, table, env, part=name) for name, part in parts.items()}
-    of_residual = {name: column for found in read.values() for name, column in found.items()}
+    of_residual = UsedColumns(table, itertools.chain.from_iterable(read.values()))
     columns = of_residual | variables
-    by_name = {name: read_column(name, column) for name, column in columns.items()}
+    by_name = {name: read_used(name, columns) for name in columns}
     for name, part in {"": formula, **parts}.items():
         found = read.get(name, variables)
         if name != "residual":  # whose columns are positions and subjects

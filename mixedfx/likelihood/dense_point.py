@@ -27,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg.lapack import dpotrf, dtrtri
 
+from mixedfx._arrays import set_readonly
 from mixedfx.covariance.coordinates import Coordinates
 from mixedfx.likelihood.dense import DenseCrossProducts
 from mixedfx.likelihood.pls import DeferredElimination, Solution
@@ -118,8 +119,19 @@ class DensePoint:
         return coordinates.pullback(x, self.score)
 
     def hessian(self, coordinates: Coordinates, x: Vector) -> Matrix:
+        """Second derivatives of the deviance by coordinates ``x`` of the factors, (m, m)."""
+        # The search and the certificate ask for them in the same coordinates.
+        known: tuple[Coordinates, Vector, Matrix] | None = self.__dict__.get("last_hessian")
+        if known and known[0].is_of_same_terms(coordinates) and (known[1] == x).all():
+            return known[2]
+        H = self._hessian(coordinates, x)
+        set_readonly(H)
+        self.__dict__["last_hessian"] = coordinates, x, H
+        return H
+
+    def _hessian(self, coordinates: Coordinates, x: Vector) -> Matrix:
         """
-        Second derivatives of the deviance by coordinates ``x`` of the factors, (m, m).
+        Compute the second derivatives.
 
         With ``D_i`` and ``D_ij`` the derivatives of ``Lambda Lambda'``, ``K = Z'V^-1 Z``, or
         ``Z'PZ`` under REML, ``K_P = Z'PZ`` and ``h = Z'Py``, all with V over sigma squared,

@@ -58,8 +58,8 @@ class ColumnRequest:
         table = Table(frame)
         own = used_columns(self.formula, table, self.env)
         if self.dispersion is None:
-            return own
-        return used_columns(self.dispersion, table, self.env, part="dispersion") | own
+            return dict(own)
+        return dict(used_columns(self.dispersion, table, self.env, part="dispersion") | own)
 
 
 @dataclass(frozen=True)
