@@ -19,7 +19,7 @@ from mixedfx._other_programs import FIT_ARGUMENTS, check_options, explains_argum
 from mixedfx.design.build import build
 from mixedfx.design.residual import ResidualRequest
 from mixedfx.errors import ArgumentError, TooManyStrata, brief, check_choice, check_flag
-from mixedfx.estimation import dispatch
+from mixedfx.estimation.dispatch import ENGINES, EngineName
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.estimation.notes import warn_of
 from mixedfx.estimation.optimizer_result import Control
@@ -53,7 +53,7 @@ class ModelOptions:
     residual: str | None = None
     relmat: Mapping[str, Any] | None = None
     priors: Mapping[str, Any] | None = None
-    engine: dispatch.EngineName = "auto"
+    engine: EngineName = "auto"
     start: npt.ArrayLike | None = None
     control: Control | None = None
     chunk_rows: int | None = None
@@ -73,7 +73,7 @@ def lmer(
     residual: str | None = None,
     relmat: Mapping[str, Any] | None = None,
     priors: Mapping[str, Any] | None = None,
-    engine: dispatch.EngineName = "auto",
+    engine: EngineName = "auto",
     start: npt.ArrayLike | None = None,
     control: Control | None = None,
     chunk_rows: int | None = None,
@@ -273,7 +273,7 @@ def _fit_source(
 def _check_options(options: ModelOptions) -> None:
     """Refuse options of the wrong type, and those that exclude each other."""
     reml, control = options.reml, options.control
-    check_choice("engine", options.engine, dispatch.ENGINES)
+    check_choice("engine", options.engine, ENGINES)
     check_flag("reml", reml, ": REML or maximum likelihood")
     check_control(control)
     if options.weights is not None and options.residual_sd is not None:

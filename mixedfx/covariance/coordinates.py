@@ -28,7 +28,8 @@ Ints = npt.NDArray[np.intp]
 
 def concatenate(parts: Iterable[Vector]) -> Vector:
     """One vector of the terms' parts, empty without terms."""
-    return np.concatenate([np.zeros(0), *parts])
+    found = list(parts)
+    return found[0] if len(found) == 1 else np.concatenate([np.zeros(0), *found])
 
 
 class TermCoordinates(Protocol):

@@ -89,7 +89,10 @@ def rank_reduced(
         for (structure, at), root in zip(parametrization.terms, roots, strict=True)
     ]
     x = concatenate(part for _, part in reduced)
-    return Coordinates(tuple(term for term, _ in reduced)), x
+    coordinates, terms = parametrization.coordinates, tuple(term for term, _ in reduced)
+    if all(a is b for a, b in zip(terms, coordinates.terms, strict=True)):
+        return coordinates, x
+    return Coordinates(terms), x
 
 
 def identity_params(parametrization: Parametrization) -> Vector:

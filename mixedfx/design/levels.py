@@ -160,12 +160,12 @@ def used_categories(categories: pd.Index, codes: Codes) -> tuple[pd.Index, Codes
 def distinct_values(array: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], Codes]:
     """Sorted values of an array, and each entry's number."""
     if array.dtype.kind in "iu":
-        low, high = int(array.min()), int(array.max())
+        low, high = int(np.minimum.reduce(array)), int(np.maximum.reduce(array))
         if high - low < 4 * len(array) + 1024:  # a narrow range of integers needs no hashing
-            shifted = (array - array.dtype.type(low)).astype(np.intp)
+            shifted = (array - array.dtype.type(low)).astype(np.intp, copy=False)
             present = np.bincount(shifted, minlength=high - low + 1) > 0
-            rank = np.cumsum(present) - 1
-            return np.flatnonzero(present).astype(array.dtype) + low, rank[shifted]
+            rank = np.add.accumulate(present, dtype=np.intp) - 1
+            return present.nonzero()[0].astype(array.dtype, copy=False) + low, rank[shifted]
     codes, distinct = pd.factorize(array, sort=True)
     return distinct, codes.astype(np.intp)
 

@@ -26,14 +26,13 @@ def swapped_sides(
     """What the term means and what was probably meant, as a sentence; None for other terms."""
     if info is None or len(term.group) != 1:
         return None
+    if len(info.factor_infos) != 1:
+        return None
+    ((factor, learned),) = info.factor_infos.items()
+    if learned.type != "categorical" or (name := factor.name()) not in variables:
+        return None
     column = variable_of(variables, term.group[0])
     if not isinstance(column, Numbers) or column.values.dtype.kind not in "if":
-        return None
-    factors = {f.name(): i for f, i in info.factor_infos.items()}
-    if len(factors) != 1:
-        return None
-    ((name, learned),) = factors.items()
-    if name not in variables or learned.type != "categorical":
         return None
     values = column.values
     levels, numbers, n = len(learned.categories), len(np.unique(values)), len(values)

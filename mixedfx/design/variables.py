@@ -7,6 +7,7 @@ it, which expressions and patsy read, is made when it is asked for.
 
 from __future__ import annotations
 
+import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -89,7 +90,7 @@ class Numbers(Variable):
         if self.values.dtype.kind != "f":
             return None
         with np.errstate(all="ignore"):
-            if not np.isnan(self.values @ self.values):  # squares of numbers add up to one
+            if not math.isnan(self.values @ self.values):  # squares of numbers add up to one
                 return None
         return np.isnan(self.values)
 

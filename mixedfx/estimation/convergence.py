@@ -258,7 +258,10 @@ def newton_decrement(gradient: Vector, hessian: Matrix) -> tuple[float, float]:
     if not np.isfinite(hessian).all():
         return np.inf, np.nan
     values, vectors = eigenvectors(hessian)
-    along = vectors.T @ gradient
-    steep = values > _FLAT * max(values[-1], 1e-300)
-    decrement = float(0.5 * (along[steep] ** 2 / values[steep]).sum())
-    return decrement + float(np.abs(along[~steep]).sum()), float(values[0])
+    along, curvatures = (gradient @ vectors).tolist(), values.tolist()
+    flat = _FLAT * max(curvatures[-1], 1e-300)
+    decrement = sum(
+        0.5 * a * a / curvature if curvature > flat else abs(a)
+        for a, curvature in zip(along, curvatures, strict=True)
+    )
+    return float(decrement), float(curvatures[0])

@@ -49,15 +49,17 @@ class HessianAtOptimum:
         """
         coordinates = self.scaled.coordinates
         factors = coordinates.lambdas(self.x)
-        if all(float(np.einsum("ab,ab->a", F, F).max(initial=0.0)) <= 1.0 for F in factors):
+        variances = [np.add.reduce(F * F, axis=1) for F in factors]
+        if max((max(v.tolist()) for v in variances), default=0.0) <= 1.0:
             return self
         scale = np.ones(len(self.x))
-        terms = zip(factors, coordinates.jacobians(self.x), strict=True)
-        for (F, J), part in zip(terms, coordinates.slices, strict=True):
-            moved = (J != 0.0).any(axis=2)  # (m, k)
-            sds = np.sqrt((F**2).sum(axis=1))
-            scale[part] = np.maximum(1.0, np.where(moved, sds, 0.0).max(axis=1, initial=0.0))
-        hessian = self.hessian * np.outer(scale, scale)
+        terms = zip(variances, coordinates.jacobians(self.x), strict=True)
+        for (variance, J), part in zip(terms, coordinates.slices, strict=True):
+            moved = np.logical_or.reduce(J != 0.0, axis=2)  # (m, k)
+            scale[part] = np.sqrt(
+                np.maximum.reduce(np.where(moved, variance, 0.0), axis=1, initial=1.0)
+            )
+        hessian = self.hessian * (scale[:, None] * scale)
         return HessianAtOptimum(self.scaled, self.x / scale, self.gradient * scale, hessian)
 
     @cached_property

@@ -75,7 +75,9 @@ def _dropped_rows(rows: ModelRows) -> DataNote | None:
 
 def _row_numbers(formula: Formula, variables: Mapping[str, pd.Series]) -> DataNote | None:
     """Columns that ``.`` stands for and that number the rows."""
-    if not variables or not _DOT.search(_QUOTED.sub("", formula.source)):
+    if not variables or "." not in formula.source:
+        return None
+    if not _DOT.search(_QUOTED.sub("", formula.source)):
         return None
     names = [name for name, column in variables.items() if _numbers_rows(name, formula, column)]
     if not names:

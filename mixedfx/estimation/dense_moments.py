@@ -12,12 +12,14 @@ scoring from there, which in balanced designs ends at the optimum (Anderson 1973
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import numpy.typing as npt
 
+from mixedfx._arrays import set_readonly
 from mixedfx.covariance.components import Positions
 from mixedfx.covariance.registry import STRUCTURES
-from mixedfx.covariance.structure import CovarianceStructure
 from mixedfx.likelihood.dense import DenseCrossProducts
 from mixedfx.likelihood.dense_point import DensePoint
 from mixedfx.linalg.symmetric import solve_or_least_norm
@@ -33,16 +35,18 @@ def dense_moments(dense: DenseCrossProducts, *, reml: bool) -> tuple[list[Matrix
     """Covariance of each term's effects, and the residual variance; None without a solution."""
     crossprod, terms = dense.crossprod, dense.terms
     positions = crossprod.parametrization.terms
-    unit = [np.eye(at.k) for _, at in positions]
-    halves = [_half_directions(structure, at) for structure, at in positions]
+    unit = [_identity(at.k) for _, at in positions]
+    halves = [
+        _half_directions(structure.invariance == "diagonal", at.k) for structure, at in positions
+    ]
     try:
-        point = DensePoint.of(dense, unit, reml=reml)
+        point = DensePoint.at_identity(dense, unit, reml=reml)
     except np.linalg.LinAlgError:
         return None
     (K, _), h, E = point.projected, point.h, terms.tangents(unit, halves)
     products, explained = terms.traces(E, K), terms.directions(E, h) @ h
     of_log_det = terms.along(E, terms.blocks(K))
-    a = 0.5 * np.concatenate([np.einsum("ikk->i", half) for half in halves])
+    a = 0.5 * np.concatenate([half.trace(axis1=1, axis2=2) for half in halves])
     with_residual = of_log_det - products @ a
     df, m = float(crossprod.nu(reml=reml)), len(a)
     if crossprod.sigma is not None:
@@ -66,8 +70,16 @@ def dense_moments(dense: DenseCrossProducts, *, reml: bool) -> tuple[list[Matrix
     return covariances, variance
 
 
-def _half_directions(structure: CovarianceStructure, at: Positions) -> Array:
+@lru_cache(maxsize=64)
+def _half_directions(is_diagonal: bool, k: int) -> Array:
     """``J_i``, (m, k, k), of the directions ``E_i = J_i + J_i'``: of a variance or a covariance."""
-    name = "diag" if structure.invariance == "diagonal" else "us"
-    coordinates = STRUCTURES[name].coordinates(at)
+    coordinates = STRUCTURES["diag" if is_diagonal else "us"].coordinates(Positions(k))
     return coordinates.jacobian(np.zeros(coordinates.size))
+
+
+@lru_cache(maxsize=64)
+def _identity(k: int) -> Matrix:
+    """The identity, (k, k)."""
+    identity = np.eye(k)
+    set_readonly(identity)
+    return identity

@@ -196,8 +196,7 @@ def check_identified(spec: ModelSpec, crossprod: CrossProducts, weights: Vector 
     for t, (random_term, position) in enumerate(terms):
         part = position.columns
         ZtX = crossprod.ZtXy[position.group][part, :p]
-        total = crossprod.ZtZ.diagonal[position.group][part, part].sum(axis=2)
-        k = len(ZtX)
+        total, k = crossprod.products_of_terms[t], len(ZtX)
         left = total - ZtX.reshape(k, -1) @ (inverse @ ZtX).reshape(k, -1).T
         total, left = (crossprod.bases[t].own_squares(A) for A in (total, left))
         for j, name in enumerate(random_term.effect_names):
@@ -326,7 +325,7 @@ def centred_response(X: Matrix, y: Vector, w: Vector | None) -> tuple[float, Vec
     """Response less its mean, where the first fixed column is constant, and the mean."""
     if not X.shape[1] or not (X[:, 0] == 1.0).all():
         return 0.0, y
-    mean = float(y.mean() if w is None else (w @ y) / w.sum())
+    mean = float(np.add.reduce(y)) / len(y) if w is None else float((w @ y) / w.sum())
     return mean, y - mean
 
 

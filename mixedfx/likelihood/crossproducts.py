@@ -143,13 +143,19 @@ class CrossProducts:
 
         ``Z'WZ = T^-T Z~'WZ~ T^-1``, a sum of squares for each column.
         """
-        rms = []
-        for s, basis in zip(self.term_positions, self.bases, strict=True):
-            products = self.ZtZ.diagonal[s.group][s.columns, s.columns].sum(axis=2) / self.n
-            squares = basis.own_squares(products)
-            # Weights of a density that is not log-concave may have a negative sum.
-            rms.append(np.sqrt(np.abs(squares)))
-        return tuple(rms)
+        # Weights of a density that is not log-concave may have a negative sum.
+        return tuple(
+            np.sqrt(np.abs(basis.own_squares(products / self.n)))
+            for basis, products in zip(self.bases, self.products_of_terms, strict=True)
+        )
+
+    @cached_property
+    def products_of_terms(self) -> tuple[Matrix, ...]:
+        """``Z~'WZ~`` of each term's columns over all rows, (k, k)."""
+        return tuple(
+            np.add.reduce(self.ZtZ.diagonal[s.group][s.columns, s.columns], axis=2)
+            for s in self.term_positions
+        )
 
     def own_factors(self, lambdas: Sequence[Matrix]) -> list[Matrix]:
         """``F_t = T_t^-1 Lambda_t`` of each term."""

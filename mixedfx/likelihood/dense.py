@@ -79,15 +79,14 @@ class DenseCrossProducts:
             return np.asarray(starts[t] + effects * levels[t] + at)
 
         for t, term in enumerate(positions):
-            part, L = term.columns, levels[t]
+            part = term.columns
             Xy = crossprod.ZtXy[term.group][part].transpose(0, 2, 1).reshape(-1, p + 1)
             matrix[starts[t] : starts[t] + sizes[t], q:] = Xy
             matrix[q:, starts[t] : starts[t] + sizes[t]] = Xy.T
             for u, other in enumerate(positions):
                 if other.group == term.group:
-                    at = np.arange(L)
                     values = crossprod.ZtZ.diagonal[term.group][part, other.columns]
-                    matrix[rows(t, at)[:, None], rows(u, at)] = values
+                    _set_diagonals(matrix, starts[t], starts[u], values)
         for (f, g), block in crossprod.ZtZ.blocks():
             for t, u in itertools.product(range(len(positions)), repeat=2):
                 if (positions[t].group, positions[u].group) == (f, g):
@@ -209,6 +208,14 @@ class DenseCrossProducts:
             self.matrix[others[:, None], others],
             effect[rest],
         )
+
+
+def _set_diagonals(matrix: Matrix, row: int, col: int, values: Array) -> None:
+    """Write (k, k', L) values as blocks of diagonal matrices from a row and a column on."""
+    entries, (k, other, L), step = matrix.reshape(-1), values.shape, len(matrix) + 1
+    for a, b in itertools.product(range(k), range(other)):
+        first = (row + a * L) * len(matrix) + col + b * L
+        entries[first : first + (L - 1) * step + 1 : step] = values[a, b]
 
 
 def _pivots(matrices: Array) -> Matrix:

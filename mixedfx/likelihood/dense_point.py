@@ -58,10 +58,23 @@ class DensePoint:
     @staticmethod
     def of(dense: DenseCrossProducts, factors: Sequence[Matrix], *, reml: bool) -> DensePoint:
         """Factorise; LinAlgError where M is not positive definite."""
-        crossprod, terms, q = dense.crossprod, dense.terms, dense.q
-        left = terms.multiplied(factors, dense.matrix)
-        M = terms.multiplied(factors, left.T)
-        r = len(M)
+        left = dense.terms.multiplied(factors, dense.matrix)
+        M = dense.terms.multiplied(factors, left.T)
+        return DensePoint._factorize(dense, factors, left, M, reml)
+
+    @staticmethod
+    def at_identity(
+        dense: DenseCrossProducts, factors: Sequence[Matrix], *, reml: bool
+    ) -> DensePoint:
+        """The same at factors that are identities."""
+        return DensePoint._factorize(dense, factors, dense.matrix, dense.matrix.copy(), reml)
+
+    @staticmethod
+    def _factorize(
+        dense: DenseCrossProducts, factors: Sequence[Matrix], left: Matrix, M: Matrix, reml: bool
+    ) -> DensePoint:
+        """Factorise ``M = T'S T + diag(I, 0)``, given ``left = T'S`` and ``T'S T``, overwritten."""
+        crossprod, q, r = dense.crossprod, dense.q, len(M)
         M.reshape(-1)[: q * (r + 1) : r + 1] += 1.0
         root, info = dpotrf(M.T, lower=1, clean=1, overwrite_a=1)
         if info != 0:

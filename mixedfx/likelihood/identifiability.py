@@ -128,18 +128,19 @@ def _identified_within_levels(crossprod: CrossProducts, *, reml: bool) -> bool:
 
 def _has_independent_levels(blocks: Array, enough: int) -> bool:
     """Whether at least so many levels have independent columns, by their ``Z_l'W Z_l``."""
-    blocks = blocks[:, :, :: max(blocks.shape[2] // (2 * enough + 50), 1)].transpose(2, 0, 1)
+    blocks = blocks[:, :, :: max(blocks.shape[2] // (2 * enough + 50), 1)]
     # Weights of a density that is not log-concave may have a negative sum in a level.
+    if len(blocks) == 1:
+        return int(np.count_nonzero(blocks[0, 0] > 0.0)) >= enough
+    if len(blocks) == 2:
+        first, second, both = blocks[0, 0], blocks[1, 1], blocks[0, 1]
+        cosines = both * both < (1.0 - _INDEPENDENT) ** 2 * first * second
+        return int(np.count_nonzero(cosines & (first > 0.0) & (second > 0.0))) >= enough
+    blocks = blocks.transpose(2, 0, 1)
     lengths = np.sqrt(np.maximum(np.einsum("lkk->lk", blocks), 0.0))
     positive = (lengths > 0.0).all(axis=1)
-    if blocks.shape[1] == 1:
-        return int(positive.sum()) >= enough
-    blocks, lengths = blocks[positive], lengths[positive]
-    if blocks.shape[1] == 2:
-        smallest = 1.0 - np.abs(blocks[:, 0, 1] / lengths[:, 0] / lengths[:, 1])
-    else:
-        lengths = lengths[:, :, None]
-        smallest = np.linalg.eigvalsh(blocks / lengths / lengths.transpose(0, 2, 1))[:, 0]
+    blocks, lengths = blocks[positive], lengths[positive, :, None]
+    smallest = np.linalg.eigvalsh(blocks / lengths / lengths.transpose(0, 2, 1))[:, 0]
     return bool((smallest > _INDEPENDENT).sum() >= enough)
 
 

@@ -169,11 +169,10 @@ def _lost_to_effects(solution: Solution) -> float:
     columns where these are collinear: of diagonal structures, by columns far from zero.
     """
     crossprod, lost = solution.crossprod, [0.0]
-    for F, position in zip(solution.factors, crossprod.term_positions, strict=True):
-        part = position.columns
-        products = crossprod.ZtZ.diagonal[position.group][part, part].sum(axis=2) / crossprod.n
+    for F, of_term in zip(solution.factors, crossprod.products_of_terms, strict=True):
+        products = of_term / crossprod.n
         smallest = products.item() if len(products) == 1 else float(eigenvalues(products)[0])
         smallest = max(smallest, _EPSILON)
-        largest = float(np.abs(F).max(initial=0.0)) ** 2
+        largest = float(np.maximum.reduce(np.abs(F), axis=None, initial=0.0)) ** 2
         lost.append(largest * max(_OF_VARIANCE, _SHARE_OF_BOUND / smallest))
     return max(lost)

@@ -28,23 +28,20 @@ class _Threads:
 
         libraries = ThreadpoolController().select(user_api="blas").lib_controllers
         self._libraries: list[Any] = list(libraries)
-        self._before: list[int] = []
+        self._limited: list[tuple[Any, int]] = []  # with the number before
 
     def limit(self, *, limits: int, user_api: str) -> _Threads:
         """Set the number of threads; a library that has it already is not called."""
-        self._before = [library.get_num_threads() for library in self._libraries]
-        self._set([limits] * len(self._libraries), self._before)
+        before = [(library, library.get_num_threads()) for library in self._libraries]
+        self._limited = [(library, number) for library, number in before if number != limits]
+        for library, _ in self._limited:
+            library.set_num_threads(limits)
         return self
 
     def restore_original_limits(self) -> None:
         """Set it to what it was."""
-        now = [library.get_num_threads() for library in self._libraries]
-        self._set(self._before, now)
-
-    def _set(self, wanted: list[int], now: list[int]) -> None:
-        for library, number, known in zip(self._libraries, wanted, now, strict=True):
-            if number != known:
-                library.set_num_threads(number)
+        for library, number in self._limited:
+            library.set_num_threads(number)
 
 
 class _Limit:

@@ -19,8 +19,8 @@ _SINGULAR = 1e-10
 
 def eigenvalues(A: Matrix) -> Vector:
     """Eigenvalues (k,), ascending."""
-    if not len(A):
-        return np.zeros(0)
+    if len(A) < 2:
+        return A.reshape(-1).copy()
     values, _, info = dsyevd(A, compute_v=0, lower=1)
     _check(info)
     return np.asarray(values)
@@ -28,8 +28,8 @@ def eigenvalues(A: Matrix) -> Vector:
 
 def eigenvectors(A: Matrix) -> tuple[Vector, Matrix]:
     """Eigenvalues (k,), ascending, and orthonormal eigenvectors in the columns, (k, k)."""
-    if not len(A):
-        return np.zeros(0), np.zeros((0, 0))
+    if len(A) < 2:
+        return A.reshape(-1).copy(), np.ones_like(A)
     values, vectors, info = dsyevd(A, lower=1)
     _check(info)
     return np.asarray(values), np.asarray(vectors)
