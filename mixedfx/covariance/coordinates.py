@@ -196,6 +196,23 @@ class Coordinates:
         pairs = zip(self.jacobians(x), other.jacobians(x), strict=True)
         return all(np.array_equal(a, b) for a, b in pairs)
 
+    def moved_effects(self, x: Vector) -> npt.NDArray[np.bool_]:
+        """Whether a coordinate moves an effect at ``x``, (m, effects of all terms)."""
+        return self._moved if self.is_linear else self._moved_at(x)
+
+    @cached_property
+    def _moved(self) -> npt.NDArray[np.bool_]:
+        return self._moved_at(np.zeros(self.size))
+
+    def _moved_at(self, x: Vector) -> npt.NDArray[np.bool_]:
+        by_term = [(J != 0.0).any(axis=2) for J in self.jacobians(x)]
+        moved = np.zeros((self.size, sum(part.shape[1] for part in by_term)), dtype=bool)
+        first = 0
+        for part, of_term in zip(self.slices, by_term, strict=True):
+            moved[part, first : first + of_term.shape[1]] = of_term
+            first += of_term.shape[1]
+        return moved
+
     def jacobians(self, x: Vector) -> list[Array]:
         """Derivatives of each term's Lambda by its part of ``x``."""
         return [term.jacobian(x[part]) for term, part in zip(self.terms, self.slices, strict=True)]

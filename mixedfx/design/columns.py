@@ -249,11 +249,22 @@ def _text(values: Any) -> Factor:
     """Text as a factor of sorted levels, as patsy would find them; from the array of a column."""
     if len(values) <= _FEW_ROWS:
         with contextlib.suppress(TypeError):  # where a value is missing
-            return Factor.of_few(np.asarray(values, dtype=object).tolist())
+            return Factor.of_few(_listed(values))
     if isinstance(values.dtype, np.dtype):
         return Factor.of_texts(*pd.factorize(np.asarray(values)))
     codes, texts = values.factorize()
     return Factor.of_texts(codes, texts.to_numpy(dtype=object))
+
+
+def _listed(values: Any) -> list[Any]:
+    """Texts of a column; from Arrow's own array, which takes a fifth of the time of NumPy's."""
+    is_arrow = getattr(values.dtype, "storage", "") == "pyarrow"
+    listed: list[Any] = (
+        values.__arrow_array__().to_pylist()
+        if is_arrow
+        else np.asarray(values, dtype=object).tolist()
+    )
+    return listed
 
 
 def as_expression_column(column: pd.Series) -> pd.Series:

@@ -148,7 +148,7 @@ class Factor(Variable):
         if not isinstance(levels[0], str):
             raise TypeError("all are missing")
         rank = {level: i for i, level in enumerate(levels)}
-        codes = np.array([rank[text] for text in texts], dtype=np.intp)
+        codes = np.fromiter(map(rank.__getitem__, texts), np.intp, len(texts))
         return Factor(codes, np.array(list(map(str, levels)), dtype=object))
 
     @staticmethod

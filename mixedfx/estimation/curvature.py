@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mixedfx._arrays import set_readonly
+from mixedfx.covariance.coordinates import concatenate
 from mixedfx.estimation.boundary import rank_reduced_coordinates
 from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance
 from mixedfx.likelihood.dense import DENSE_EFFECTS
@@ -48,17 +49,11 @@ class HessianAtOptimum:
         The curvature of a variance falls with its square: relative to it, it does not.
         """
         coordinates = self.scaled.coordinates
-        factors = coordinates.lambdas(self.x)
-        variances = [np.add.reduce(F * F, axis=1) for F in factors]
-        if max((max(v.tolist()) for v in variances), default=0.0) <= 1.0:
+        variances = concatenate(np.add.reduce(F * F, axis=1) for F in coordinates.lambdas(self.x))
+        if max(variances.tolist(), default=0.0) <= 1.0:
             return self
-        scale = np.ones(len(self.x))
-        terms = zip(variances, coordinates.jacobians(self.x), strict=True)
-        for (variance, J), part in zip(terms, coordinates.slices, strict=True):
-            moved = np.logical_or.reduce(J != 0.0, axis=2)  # (m, k)
-            scale[part] = np.sqrt(
-                np.maximum.reduce(np.where(moved, variance, 0.0), axis=1, initial=1.0)
-            )
+        moved = np.where(coordinates.moved_effects(self.x), variances, 0.0)
+        scale = np.sqrt(np.maximum.reduce(moved, axis=1, initial=1.0))
         hessian = self.hessian * (scale[:, None] * scale)
         return HessianAtOptimum(self.scaled, self.x / scale, self.gradient * scale, hessian)
 
