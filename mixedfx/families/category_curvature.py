@@ -13,18 +13,15 @@ entries are sums over the rows of a category.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from mixedfx.families.category_intervals import Intervals
-from mixedfx.families.derivatives import (
-    AllDerivatives,
-    Array,
-    ParamDerivatives,
-    RowDerivatives,
-)
+from mixedfx.families.derivatives import AllDerivatives, Array, ParamDerivatives
 from mixedfx.families.log_intervals import EndCurvature
 
 Matrix = npt.NDArray[np.float64]
@@ -32,55 +29,68 @@ Vector = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class ThresholdCurvature:
+class ThresholdCurvature(AllDerivatives):
     """Rows of categories, and the thresholds by their coordinates."""
 
     category: npt.NDArray[np.intp]  # (n,) from 1 on
-    weights: Array | float  # of the rows
+    weights: Array | None  # of the rows
     between: Intervals = field(repr=False)
     logarithms: npt.NDArray[np.bool_]  # (r,) coordinates that are logarithms of distances
-    ends: EndCurvature
+    curvature: Callable[[], EndCurvature] = field(repr=False)
 
-    def of_rows(self) -> AllDerivatives:
-        """The derivatives: a shift is minus the predictor, and w minus a second derivative."""
-        ends, w = self.ends, self.weights
-        value, first, weight, slope = self.between.by_coordinates(
-            self.category, ends.high, ends.low, w
-        )
-        moved = zip(ends.high, ends.low, strict=True)
-        by_shift, twice, thrice, fourth = (w * (a + b) for a, b in moved)
-        return AllDerivatives(
-            RowDerivatives(w * ends.value, -by_shift, -twice, thrice),
-            ParamDerivatives(value, -first, -weight),
-            -fourth,
-            slope,
-            self._by_two,
-        )
+    @cached_property
+    def ends(self) -> EndCurvature:
+        """By the ends of the intervals."""
+        return self.curvature()
 
-    def _by_two(self, a: Array | float, b: Array | float, c: Array | float) -> Matrix:
+    # A shift is minus the predictor, and w minus a second derivative.
+
+    @cached_property
+    def _by_coordinates(self) -> Array:
+        """Derivatives by the coordinates, and of those by the shift to the third, (4, r, n)."""
+        (high, low), at, by = self.between.sides, self.category - 1, self.ends.by_end
+        found = by[0, :, None] * high.take(at, 1)
+        found += by[1, :, None] * low.take(at, 1)
+        return found if self.weights is None else np.asarray(self.weights * found)
+
+    @cached_property
+    def by_params(self) -> ParamDerivatives:
+        """By the coordinates of the thresholds."""
+        found = self._by_coordinates
+        return ParamDerivatives(found[0], -found[1], -found[2])
+
+    @property
+    def weight_curvature(self) -> Array:
+        """Minus the fourth derivative."""
+        fourth = self.ends.by_end[:, 3].sum(axis=0)
+        return np.asarray(-fourth if self.weights is None else -self.weights * fourth)
+
+    @property
+    def weight_slope(self) -> Array:
+        """Of the third derivatives."""
+        return np.asarray(self._by_coordinates[3])
+
+    def by_two(self, a: Array | float, b: Array | float, c: Array | float) -> Matrix:
         """Sums of derivatives by two coordinates: g and w are minus derivatives by the shift."""
-        ends, J = self.ends, self.between.by_ends
-        rows = (
-            _combined(a, b, c, ends.high_twice),
-            _combined(a, b, c, ends.low_twice),
-            a * ends.high_low,
-            _combined(a, b, c, ends.high[:3]),
-            _combined(a, b, c, ends.low[:3]),
-        )
-        n_ends, below = J.shape[1], self.category - 1
-        of_rows = (self.category, below, below, self.category, below)
-        sums = [
-            np.bincount(at, self.weights * values, n_ends)
-            for at, values in zip(of_rows, rows, strict=True)
-        ]
-        cross = (J[:, :-1] * sums[2][:-1]) @ J[:, 1:].T
-        found = (J * (sums[0] + sums[1])) @ J.T + cross + cross.T
-        found.flat[:: len(found) + 1] += self.logarithms * (J @ (sums[3] + sums[4]))
+        by, of_width, (high, low) = self.ends.by_end, self.ends.by_width, self.between.sides
+        rows = np.empty((5, len(self.category)))
+        # By the ends once, twice by each of them, and by both.
+        once, twice = rows[:2], rows[2:4]
+        np.subtract(a * by[:, 0], b * by[:, 1] + c * by[:, 2], out=once)
+        np.subtract(a * by[:, 1], b * by[:, 2] + c * by[:, 3], out=twice)
+        rows[4] = a * of_width
+        twice += rows[4]
+        if self.weights is not None:
+            rows *= self.weights
+        # Few categories: a product with their indicators costs less than sums over an index.
+        of_high, of_low, high_twice, low_twice, both = rows @ self._indicators
+        cross = (low * -both) @ high.T
+        found = (high * high_twice) @ high.T + (low * low_twice) @ low.T
+        found += cross + cross.T
+        found.flat[:: len(found) + 1] += self.logarithms * (high @ of_high + low @ of_low)
         return np.asarray(found)
 
-
-def _combined(
-    a: Array | float, b: Array | float, c: Array | float, moved: tuple[Array, Array, Array]
-) -> Array:
-    """``a`` times a derivative, and ``-b`` and ``-c`` times those of it by the shift."""
-    return np.asarray(a * moved[0] - b * moved[1] - c * moved[2])
+    @cached_property
+    def _indicators(self) -> Matrix:
+        """Of the categories, (n, K)."""
+        return np.equal(self.category[:, None], self.between.categories).astype(float)

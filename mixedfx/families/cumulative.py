@@ -31,7 +31,7 @@ from mixedfx.families.derivatives import (
     weighted,
 )
 from mixedfx.families.family import Family, Mask, Vector
-from mixedfx.families.log_intervals import Width
+from mixedfx.families.log_intervals import LogInterval, Width
 from mixedfx.families.parameters import Matrix, ParamScale
 from mixedfx.families.thresholds import FLEXIBLE, THRESHOLDS, Thresholds
 
@@ -141,9 +141,7 @@ class Cumulative(Family):
         self, y: Array, w: Array | None, eta: Array, params: Vector, *, third: bool
     ) -> RowDerivatives:
         low, high, width = self._between(params).of_rows(y.astype(np.intp), eta)
-        found = self._link.log_interval(low, high, width, third=third)
-        value, first, second, slope = found.by_shift
-        return weighted(RowDerivatives(value, -first, -second, slope), w)
+        return _of_shift(self._link.log_interval(low, high, width, third=third), w)
 
     def _by_params(self, y: Array, w: Array | None, eta: Array, params: Vector) -> ParamDerivatives:
         k, between = y.astype(np.intp), self._between(params)
@@ -157,13 +155,15 @@ class Cumulative(Family):
         self, y: Array, w: Array | None, eta: Array, params: Vector
     ) -> AllDerivatives | None:
         """Where the link has the derivatives of an interval by both of its ends."""
-        k, between = y.astype(np.intp), self._between(params)
-        ends = self._link.interval_curvature(*between.of_rows(k, eta))
-        if ends is None:
+        if not self._link.has_interval_curvature:
             return None
-        scale = 1.0 if w is None else w
+        k, between = y.astype(np.intp), self._between(params)
+        low, high, width = between.of_rows(k, eta)
+        found = self._link.log_interval(low, high, width, third=True)
+        assert found.curvature is not None
         logarithms = self.thresholds.logarithms(len(params))
-        return ThresholdCurvature(k, scale, between, logarithms, ends).of_rows()
+        rows = _of_shift(found, w)
+        return ThresholdCurvature(rows, k, w, between, logarithms, found.curvature)
 
     def constants(self, y: Vector, w: Vector | None) -> Vector:
         """None."""
@@ -363,3 +363,9 @@ class Cumulative(Family):
             and (self.link, self.labels) == (other.link, other.labels)
             and other.thresholds.name in (self.thresholds.name, FLEXIBLE.name)
         )
+
+
+def _of_shift(found: LogInterval, w: Array | None) -> RowDerivatives:
+    """Derivatives by the linear predictor, minus which is the shift."""
+    value, first, second, slope = found.by_shift
+    return weighted(RowDerivatives(value, -first, -second, slope), w)

@@ -18,10 +18,8 @@ from scipy import special
 from mixedfx.families.derivatives import Array, LogDerivatives, RowDerivatives
 from mixedfx.families.links import Link, Mask, bounded_exp
 from mixedfx.families.log_intervals import (
-    EndCurvature,
     LogInterval,
     Width,
-    curvature_of_logistic,
     of_logistic,
     of_survival,
     of_symmetric,
@@ -47,6 +45,8 @@ class CumulativeLink(Link):
     """
 
     symmetric: ClassVar[bool] = False
+    # Whether log_interval has the derivatives by both ends in closed form
+    has_interval_curvature: ClassVar[bool] = False
 
     @abstractmethod
     def log_cdf(self, eta: Array, *, third: bool = False) -> LogDerivatives:
@@ -82,10 +82,6 @@ class CumulativeLink(Link):
         of_ends = of_symmetric if self.symmetric else of_survival
         return of_ends(self.log_sf, low, high, third=third)
 
-    def interval_curvature(self, low: Array, high: Array, width: Width) -> EndCurvature | None:
-        """Further derivatives of it; None: no closed form is written."""
-        return None
-
     def log_bernoulli(self, y: Array, eta: Array, *, third: bool = False) -> RowDerivatives:
         """Derivatives of ``y log F(eta) + (1 - y) log(1 - F(eta))``."""
         if self.symmetric and np.array_equal(y, y * y):  # 0 or 1: one tail is enough
@@ -109,6 +105,7 @@ class Logit(CumulativeLink):
     name = "logit"
     ratio = "odds ratio"
     symmetric = True
+    has_interval_curvature = True
     latent_variance = math.pi**2 / 3.0
 
     def predictor_name(self, mean: str) -> str:
@@ -134,16 +131,23 @@ class Logit(CumulativeLink):
         return np.asarray(special.expit(eta))
 
     def log_cdf(self, eta: Array, *, third: bool = False) -> LogDerivatives:
-        """``-log(1 + exp(-eta))``."""
-        return self._from_bernoulli(eta, third=third)
+        """
+        ``-log(1 + exp(-eta))``, with ``F1 = 1 - F``, ``F2 = -F (1 - F)``, ``F3 = F2 (2 F1 - 1)``.
+
+        By one exponential, as ``log_bernoulli``.
+        """
+        t = np.exp(-np.abs(eta))
+        d = 1.0 / (1.0 + t)
+        value = np.minimum(eta, 0.0)
+        value -= np.log1p(t)
+        t *= d  # the smaller one of F and 1 - F
+        second = t * -d
+        first = np.where(eta > 0.0, t, d)
+        return LogDerivatives(value, first, second, second * (2.0 * first - 1.0) if third else None)
 
     def log_interval(self, low: Array, high: Array, width: Width, *, third: bool) -> LogInterval:
         """A product of two probabilities and of a function of the width."""
         return of_logistic(self.log_cdf, low, high, width, third=third)
-
-    def interval_curvature(self, low: Array, high: Array, width: Width) -> EndCurvature | None:
-        """Of the product."""
-        return curvature_of_logistic(self.log_cdf, low, high, width)
 
     def log_bernoulli(self, y: Array, eta: Array, *, third: bool = False) -> RowDerivatives:
         """

@@ -5,7 +5,8 @@ Every expression broadcasts: ``y`` and ``w`` have shape (n,), ``eta`` (n,) or (n
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -51,31 +52,44 @@ class ParamDerivatives(NamedTuple):
     weight: Array
 
 
-class AllDerivatives(NamedTuple):
+@dataclass(frozen=True)
+class AllDerivatives(ABC):
     """
-    Derivatives that Laplace's Hessian needs, in closed form.
+    Derivatives that Laplace's Hessian needs, in closed form, of eta (n,).
+
+    Those by the linear predictor are there; others are computed from them when they are asked for.
 
     Attributes
     ----------
     rows : RowDerivatives
         To the third by eta.
-    by_params : ParamDerivatives
-        By the coordinates of the parameters.
-    weight_curvature : ndarray of shape (n,)
-        ``d2 weight / d eta2``.
-    weight_slope : ndarray of shape (r, n)
-        Derivatives of ``d weight / d eta`` by the coordinates of the parameters.
-    by_two : callable
-        Sums over the rows of ``a`` times the second derivatives of ``value`` by two coordinates,
-        ``b`` times those of ``first`` and ``c`` times those of ``weight``, (r, r); a number, or
-        (n,) each.
     """
 
     rows: RowDerivatives
-    by_params: ParamDerivatives
-    weight_curvature: Array
-    weight_slope: Array
-    by_two: Callable[[Array | float, Array | float, Array | float], Array]
+
+    @property
+    @abstractmethod
+    def by_params(self) -> ParamDerivatives:
+        """By the coordinates of the parameters."""
+
+    @property
+    @abstractmethod
+    def weight_curvature(self) -> Array:
+        """``d2 weight / d eta2``, (n,)."""
+
+    @property
+    @abstractmethod
+    def weight_slope(self) -> Array:
+        """Derivatives of ``d weight / d eta`` by the coordinates of the parameters, (r, n)."""
+
+    @abstractmethod
+    def by_two(self, a: Array | float, b: Array | float, c: Array | float) -> Array:
+        """
+        Sums over the rows of derivatives by two coordinates, (r, r).
+
+        Of ``a`` times those of ``value``, ``b`` times those of ``first`` and ``c`` times those of
+        ``weight``; a number, or (n,) each.
+        """
 
 
 class RowEnds(NamedTuple):

@@ -54,18 +54,14 @@ class ByEnd(NamedTuple):
 
 class EndCurvature(NamedTuple):
     """
-    Derivatives of the value by the ends, each with its derivatives by the shift.
+    Derivatives of a product of functions of each end and of one of the width, by the ends.
 
-    By both ends the derivative ``high_low`` is a function of the width, which the shift does not
-    change.
+    A derivative by the shift is one by the end again, as the shift does not change the width: twice
+    by an end it is that, and the second derivative by the width; by both ends it is minus the last.
     """
 
-    high: tuple[Array, Array, Array, Array]  # by the high end, and by the shift to the third
-    low: tuple[Array, Array, Array, Array]
-    high_twice: tuple[Array, Array, Array]  # twice by the high end, and by the shift to the second
-    low_twice: tuple[Array, Array, Array]
-    high_low: Array
-    value: Array
+    by_end: Array  # (2, 4, n) by the high end and the low one, and of these by the shift
+    by_width: Array  # (n,) second derivative
 
 
 @dataclass(frozen=True)
@@ -74,6 +70,7 @@ class LogInterval:
 
     by_shift: LogDerivatives
     ends: Callable[[], tuple[ByEnd, ByEnd]]  # by the high end and by the low one
+    curvature: Callable[[], EndCurvature] | None = None  # if there is a closed form
 
 
 def _log_of_rest(x: Array) -> Array:
@@ -153,40 +150,32 @@ def of_logistic(
     total = value[0] + value[1]
     total += width.log_rest
     by_shift = LogDerivatives(total, first[0] - first[1], second[0] + second[1], slope)
+    if d3 is None:
+        return LogInterval(by_shift, _no_ends)
+    k, third_of_F = width.slope, d3
 
     def ends() -> tuple[ByEnd, ByEnd]:
-        assert d3 is not None
-        return _ends_of_logistic(first, second, d3, width)
+        return (
+            ByEnd(first[0] + k, second[0], third_of_F[0]),
+            ByEnd(-first[1] - k, second[1], -third_of_F[1]),
+        )
 
-    return LogInterval(by_shift, ends)
+    def curvature() -> EndCurvature:
+        by = np.empty((2, 4, *k.shape))
+        np.add(first, k, out=by[:, 0])
+        by[:, 1], by[:, 2] = second, third_of_F
+        np.negative(by[1, ::2], out=by[1, ::2])
+        # Of log F the fourth derivative is F2 ((2 F1 - 1)^2 + 2 F2), F1 and F2 its first two.
+        fourth = 2.0 * first
+        fourth -= 1.0
+        fourth *= fourth
+        fourth += 2.0 * second
+        np.multiply(fourth, second, out=by[:, 3])
+        return EndCurvature(by, -k * (1.0 + k))
+
+    return LogInterval(by_shift, ends, curvature)
 
 
-def _ends_of_logistic(
-    first: Array, second: Array, third: Array, width: Width
-) -> tuple[ByEnd, ByEnd]:
-    """From the derivatives of ``log F`` at the high end and at minus the low one."""
-    k = width.slope
-    return ByEnd(first[0] + k, second[0], third[0]), ByEnd(-first[1] - k, second[1], -third[1])
-
-
-def curvature_of_logistic(
-    log_cdf: Callable[..., LogDerivatives], low: Array, high: Array, width: Width
-) -> EndCurvature:
-    """
-    Of the product: of ``log F`` the fourth derivative is ``F2 ((2 F1 - 1)^2 + 2 F2)``.
-
-    F1 and F2 are its first two.
-    """
-    value, first, second, d3 = log_cdf(np.array([high, -low]), third=True)
-    assert d3 is not None
-    d4 = second * ((2.0 * first - 1.0) ** 2 + 2.0 * second)
-    by_width = -width.slope * (1.0 + width.slope)
-    by_high, by_low = _ends_of_logistic(first, second, d3, width)
-    return EndCurvature(
-        (*by_high, d4[0]),
-        (*by_low, d4[1]),
-        (second[0] + by_width, d3[0], d4[0]),
-        (second[1] + by_width, -d3[1], d4[1]),
-        -by_width,
-        value[0] + value[1] + width.log_rest,
-    )
+def _no_ends() -> tuple[ByEnd, ByEnd]:
+    """Of an interval that was evaluated without third derivatives."""
+    raise AssertionError

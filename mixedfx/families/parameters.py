@@ -28,7 +28,7 @@ ParamScale = Literal["identity", "log", "power"]
 
 def from_logs(logs: Vector) -> Vector:
     """Positive numbers of these logarithms, kept off zero in double precision."""
-    return np.exp(np.clip(logs, -LARGEST_LOG, LARGEST_LOG))
+    return np.asarray(np.exp(np.minimum(np.maximum(logs, -LARGEST_LOG), LARGEST_LOG)))
 
 
 class FamilyParameters:
@@ -90,6 +90,8 @@ class FamilyParameters:
 
     def at_limit(self, params: Array) -> Mask:
         """Whether each parameter is so small, or so large, that the family is one of its limits."""
+        if not (self.vanishing or self.infinite):
+            return np.zeros(np.shape(params), dtype=bool)
         at_zero, at_infinity = (
             np.array([name in names for name in self.param_names], dtype=bool)
             for names in (self.vanishing, self.infinite)

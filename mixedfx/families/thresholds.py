@@ -100,7 +100,7 @@ class Flexible(Thresholds):
     def coordinates(self, params: Vector) -> Vector:
         """The anchor, and logarithms of distances."""
         c = np.empty(len(params))
-        steps, at = np.log(np.diff(params)), self.anchor
+        steps, at = np.log(params[1:] - params[:-1]), self.anchor
         c[:at], c[at], c[at + 1 :] = steps[:at], params[at], steps[at:]
         return c
 
@@ -108,8 +108,9 @@ class Flexible(Thresholds):
         """Sums of distances from the anchor."""
         at, steps = self.anchor, from_logs(coordinates)
         alpha = np.full(len(coordinates), coordinates[at])
-        alpha[at + 1 :] += np.cumsum(steps[at + 1 :])
-        alpha[:at] -= np.cumsum(steps[:at][::-1])[::-1]
+        alpha[at + 1 :] += steps[at + 1 :].cumsum()
+        if at:
+            alpha[:at] -= steps[:at][::-1].cumsum()[::-1]
         return alpha
 
     def natural_jacobian(self, coordinates: Vector) -> Matrix:

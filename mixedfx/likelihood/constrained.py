@@ -60,20 +60,24 @@ def fix_coefficients(solution: Solution, beta: Vector) -> Solution:
     crossprod = solution.crossprod
     coef = beta - crossprod.ols_coef
     coef = coef if crossprod.qr_R is None else crossprod.qr_R @ coef
-    return replace(fix_coefficients_in_basis(solution, coef), beta=np.asarray(beta, dtype=float))
+    return _fixed(solution, coef, np.asarray(beta, dtype=float))
 
 
 def fix_coefficients_in_basis(solution: Solution, coef: Vector) -> Solution:
     """Solution with ``qr_R (beta - ols_coef)`` fixed, sigma being known."""
-    crossprod, p = solution.crossprod, solution.crossprod.p
-    assert not crossprod.profiles_sigma
+    return _fixed(solution, coef, solution.crossprod.coefficients(coef))
+
+
+def _fixed(solution: Solution, coef: Vector, beta: Vector) -> Solution:
+    """Solution with both coefficients fixed."""
+    p = solution.crossprod.p
+    assert not solution.crossprod.profiles_sigma
     change = coef + solution.coef_vector[:p]
     increase = float(change @ solution.schur.matrix[:p, :p] @ change)
-    own = coef if crossprod.qr_R is None else linalg.solve_triangular(crossprod.qr_R, coef)
     return replace(
         solution,
         deviance=solution.deviance + increase / solution.sigma**2,
-        beta=crossprod.ols_coef + own,
+        beta=beta,
         pwrss=solution.pwrss + increase,
         coef_vector=np.append(-coef, 1.0),
     )

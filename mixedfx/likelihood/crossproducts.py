@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import linalg
 
 from mixedfx._arrays import set_readonly
 from mixedfx.covariance.parametrization import Parametrization, canonical_signs
@@ -38,6 +37,7 @@ from mixedfx.linalg.cholesky.elimination import EliminationOrder
 from mixedfx.linalg.cholesky.solver import CholeskySolver
 from mixedfx.linalg.precision import PrecisionBasis
 from mixedfx.linalg.solver import Factor, Solver
+from mixedfx.linalg.triangular import solve_upper
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -252,7 +252,7 @@ class CrossProducts:
     def coefficients(self, in_basis: Vector) -> Vector:
         """``beta`` of ``qr_R (beta - ols_coef)``."""
         if self.qr_R is not None:
-            in_basis = linalg.solve_triangular(self.qr_R, in_basis, check_finite=False)
+            in_basis = solve_upper(self.qr_R, in_basis)
         return np.asarray(self.ols_coef + in_basis)
 
     def vcov_of_coefficients(self, in_basis: Matrix) -> Matrix:
@@ -260,8 +260,7 @@ class CrossProducts:
         if self.qr_R is None:
             return in_basis
         # A covariance that is not finite stays so: of a Hessian that is not.
-        half = linalg.solve_triangular(self.qr_R, in_basis, check_finite=False)
-        return np.asarray(linalg.solve_triangular(self.qr_R, half.T, check_finite=False))
+        return solve_upper(self.qr_R, solve_upper(self.qr_R, in_basis).T)
 
 
 def _add(a: CrossProducts, b: CrossProducts) -> CrossProducts:

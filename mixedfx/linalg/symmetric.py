@@ -35,6 +35,18 @@ def eigenvectors(A: Matrix) -> tuple[Vector, Matrix]:
     return np.asarray(values), np.asarray(vectors)
 
 
+def pseudo_inverse(A: Matrix, share: float) -> Matrix:
+    """Inverse (k, k), zero along eigenvectors whose eigenvalues are at most a share of the largest.
+
+    By their sizes, as ``numpy.linalg.pinv`` of a Hermitian matrix.
+    """
+    values, vectors = eigenvectors(A)
+    sizes = np.abs(values)
+    kept = sizes > share * sizes.max(initial=0.0)
+    inverse = np.divide(1.0, values, out=np.zeros_like(values), where=kept)
+    return np.asarray((vectors * inverse) @ vectors.T)
+
+
 def solve_positive(A: Matrix, b: Vector) -> Vector | None:
     """Solution (k,) of ``A x = b``; None where A is not positive definite."""
     _, x, info = dposv(A, b, lower=1)

@@ -86,7 +86,7 @@ def minimize(
             return TrustRegionResult(
                 x, value, gradient, B, decrement, len(trace), converged, tuple(trace)
             )
-        trial_value, trial_gradient = function(x + step)
+        trial_value, trial_gradient = function(trial := x + step)
         trace.append(trial_value)
         length = _norm(step)
         if not np.isfinite(trial_value):
@@ -100,7 +100,7 @@ def minimize(
             ratio = max(ratio, 0.5)
         radius = _next_radius(radius, length, ratio)
         if trial_value < value or (indistinguishable and ratio > 0):
-            x, value, gradient = x + step, trial_value, trial_gradient
+            x, value, gradient = trial, trial_value, trial_gradient
             exact = hessian()
             B = B if exact is None else exact
         if not is_exact:

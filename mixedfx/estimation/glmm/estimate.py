@@ -40,6 +40,7 @@ from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution
 from mixedfx.likelihood.prediction_variance import ParameterUncertainty
 from mixedfx.likelihood.scaled import ScaledLikelihood
+from mixedfx.linalg.symmetric import pseudo_inverse
 from mixedfx.residuals.family_distribution import FamilyDistribution, normal_quantiles
 from mixedfx.residuals.model import (
     FamilyModel,
@@ -54,6 +55,8 @@ Matrix = npt.NDArray[np.float64]
 
 # Largest step of the logarithm of a drawn parameter: near an end its error has no bound.
 LARGEST_STEP = 2.0
+# Eigenvalues of a Hessian that are zero, as a share of the largest.
+_SINGULAR = 1e-14
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,7 @@ class FamilyEstimate(ResidualEstimate):
         """Covariance of the free parameters, ``2 H^-1``, (m, m)."""
         if not np.isfinite(self.hessian).all():
             return np.full_like(self.hessian, np.nan)
-        return np.asarray(2.0 * np.linalg.pinv(self.hessian, rcond=1e-14, hermitian=True))
+        return 2.0 * pseudo_inverse(self.hessian, _SINGULAR)
 
     def in_search_order(self, matrix: Matrix) -> Matrix:
         """A matrix by the free parameters, (m, m), as the search has them."""
@@ -211,7 +214,7 @@ class FamilyEstimate(ResidualEstimate):
         A, B, C = self.hessian[:m, :m], self.hessian[:m, m:], self.hessian[m:, m:]
         profiled = np.full_like(A, np.nan)
         if np.isfinite(self.hessian).all():
-            profiled = A - B @ np.linalg.pinv(C, rcond=1e-14, hermitian=True) @ B.T
+            profiled = A - B @ pseudo_inverse(C, _SINGULAR) @ B.T
         scaled = ScaledLikelihood(likelihood, coordinates)
         return HessianAtOptimum(scaled, x, self.gradient[:m].copy(), profiled)
 

@@ -81,6 +81,8 @@ class MarginalObjective:
         self.beta_start = np.zeros(likelihood.model.p) if beta_start is None else beta_start
         self.last: tuple[Vector, MarginalEvaluation] | None = None
         self.curvature: LaplaceCurvature | None = None
+        # Whether the exact Hessian will be asked for at each point, with which the gradient comes.
+        self.with_hessian = False
 
     def __call__(self, x: Vector) -> tuple[float, Vector]:
         """Deviance and gradient; infinite where the modes are not found, or nearly merge."""
@@ -91,12 +93,20 @@ class MarginalObjective:
             return np.inf, np.zeros_like(x)
         if not np.isfinite(value) or evaluation.modes.least_curvature < LEAST_CURVATURE:
             return np.inf, np.zeros_like(x)
+        if self.with_hessian:
+            self.exact_hessian(x)
+        if (known := self._curvature_at(x)) is not None and np.isfinite(known.gradient).all():
+            return value, known.gradient
         rows = self.likelihood.model
         return value, self.coordinates.gradient(x, rows, evaluation.gradient)
 
+    def _curvature_at(self, x: Vector) -> LaplaceCurvature | None:
+        """Derivatives at a point, if they are known."""
+        return self.curvature if self.curvature is not None and _same(self.curvature.x, x) else None
+
     def evaluate(self, x: Vector) -> MarginalEvaluation:
         """Evaluation at ``x``, the modes from those of the last one."""
-        if self.last is not None and np.array_equal(self.last[0], x):
+        if self.last is not None and _same(self.last[0], x):
             return self.last[1]
         point = self.coordinates.point(x)
         if not self.coordinates.p:
@@ -140,10 +150,11 @@ class MarginalObjective:
         """That Hessian, or None."""
         if not self.has_exact_hessian:
             return None
-        if self.curvature is None or not np.array_equal(self.curvature.x, x):
-            self.curvature = laplace_curvature(self.evaluate(x).modes, self.coordinates, x)
-        H = self.curvature.hessian
-        return H if np.isfinite(H).all() else None
+        known = self._curvature_at(x)
+        if known is None:
+            known = laplace_curvature(self.evaluate(x).modes, self.coordinates, x)
+            self.curvature = known
+        return known.hessian if np.isfinite(known.hessian).all() else None
 
     def last_hessian(self) -> Matrix | None:
         """The same at the point of the last evaluation."""
@@ -174,6 +185,11 @@ class MarginalObjective:
             else:
                 H[i, i] = float(self.likelihood.model.n)
         return floor_eigenvalues(H)
+
+
+def _same(x: Vector, other: Vector) -> bool:
+    """Whether two points are one."""
+    return x is other or np.array_equal(x, other)
 
 
 def free_coordinates(
@@ -254,7 +270,7 @@ def search(
 
 def _minimize(objective: MarginalObjective, x: Vector, control: Control) -> TrustRegionResult:
     hessian = _hessian_after_steps(objective)
-    is_exact = isinstance(hessian, ExactHessian)
+    is_exact = objective.with_hessian = isinstance(hessian, ExactHessian)
     return minimize(
         objective,
         x,

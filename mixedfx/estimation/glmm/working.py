@@ -13,11 +13,11 @@ from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg.lapack import dtrtrs
 
 from mixedfx.design.spec import ModelSpec
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.generalized.rows_model import RowsModel, WorkingSums
+from mixedfx.linalg.triangular import solve_upper
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -77,7 +77,7 @@ def with_independent_columns(crossprod: CrossProducts, factors: Sequence[Matrix]
 
 def own_coefficients(rows: RowsModel, beta: Vector) -> Vector:
     """Coefficients of the columns of the formula from those of the basis, (p,)."""
-    return np.asarray(dtrtrs(rows.qr_R, beta)[0]) if rows.p else beta
+    return solve_upper(rows.qr_R, beta)
 
 
 def basis_coefficients(rows: RowsModel, beta: Vector) -> Vector:

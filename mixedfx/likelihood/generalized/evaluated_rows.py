@@ -36,6 +36,8 @@ class EvaluatedRows(RowsAt):
     fixed: Vector = field(repr=False)  # (n,) offset + X beta
     Zb: Vector | float = field(repr=False)  # (n,); zero without factors
     derivatives: RowDerivatives = field(repr=False)
+    # With those that Laplace's Hessian needs: of a family that writes them, and with the third
+    all_derivatives: AllDerivatives | None = field(default=None, repr=False)
 
     @staticmethod
     def of(
@@ -43,17 +45,13 @@ class EvaluatedRows(RowsAt):
     ) -> EvaluatedRows:
         """Evaluate the rows."""
         Zb = rows.random_predictor(effects)
-        derivatives = rows.derivatives(fixed + Zb, params, third=third)
-        return EvaluatedRows(rows, params, fixed, Zb, derivatives)
+        return EvaluatedRows(
+            rows, params, fixed, Zb, *_derivatives(rows, fixed + Zb, params, third)
+        )
 
     def total(self, function: Callable[[EvaluatedRows], T], *, third: bool = False) -> T:
         """A function of the rows."""
         return function(self.with_third() if third else self)
-
-    @cached_property
-    def all_derivatives(self) -> AllDerivatives | None:
-        """With those that Laplace's Hessian needs, where the family writes them."""
-        return self.rows.all_derivatives(self.eta, self.params) if len(self.params) else None
 
     @cached_property
     def by_params(self) -> ParamDerivatives:
@@ -106,12 +104,20 @@ class EvaluatedRows(RowsAt):
         weights = self._weights(nonnegative=nonnegative)
         return self.rows.sums(self.rows.weighted(weights, self.Zb))
 
+    @property
+    def slopes_by_level(self) -> Vector | None:
+        """``sum z^3 w1`` of one predictor."""
+        slope = self.derivatives.weight_slope
+        if slope is None or self.rows.n_predictors > 1:
+            return None
+        return self.rows.factors[0].cubic_sums(slope)
+
     def with_third(self) -> EvaluatedRows:
         """The same, with third derivatives."""
         if self.derivatives.weight_slope is not None:
             return self
-        full = self.rows.derivatives(self.eta, self.params, third=True)
-        return replace(self, derivatives=full)
+        full, known = _derivatives(self.rows, self.eta, self.params, third=True)
+        return replace(self, derivatives=full, all_derivatives=known)
 
     def by_log_det(self, of_log_det: LogDetDerivatives) -> EvaluatedLogDet:
         """Sums with the derivatives of ``log|H|``."""
@@ -163,6 +169,16 @@ class EvaluatedRows(RowsAt):
         if direct is None:
             direct = by.value.sum(axis=-1)
         return np.asarray(-2.0 * direct + self.rows.by_params_sums(by, h, As))
+
+
+def _derivatives(
+    rows: RowArrays, eta: Vector, params: Vector, third: bool
+) -> tuple[RowDerivatives, AllDerivatives | None]:
+    """Those by the linear predictor, and with them all where the family writes these."""
+    known = rows.all_derivatives(eta, params) if third else None
+    if known is None:
+        return rows.derivatives(eta, params, third=third), None
+    return rows.relative(known.rows), known
 
 
 @dataclass(frozen=True)

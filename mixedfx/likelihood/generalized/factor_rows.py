@@ -93,6 +93,11 @@ class FactorRows:
             out[a, b] = out[b, a] = np.bincount(self.codes, times(weights, product), L)
         return out
 
+    def cubic_sums(self, values: Vector) -> Vector:
+        """``sum z^3 v`` of each level, z the only column, (L,)."""
+        cubes = times(times(values, self.products[0, 0]), self.columns[0])
+        return np.asarray(np.bincount(self.codes, cubes, self.n_levels), dtype=np.float64)
+
     def quadratic(self, blocks: Matrix) -> Vector:
         """``z'Bz`` of each row for a symmetric block of each level, (n,)."""
         total = np.zeros(len(self.codes))

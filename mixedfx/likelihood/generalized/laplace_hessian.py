@@ -16,7 +16,8 @@ and those of the penalised log density's minus are
                  + 2 tr(Lambda_j H^-1 Lambda' B._k)} + {j and k exchanged}
               + 2 tr(H^-1 Lambda_j'B Lambda_k) - tr(H^-1 H._j H^-1 H._k),
 
-``d = 2 P + log|H|``. The row functions w'', w'_j and those by two family parameters need no other
+``d = 2 P + log|H|``, whose first derivatives ``-2 sum (v_j + g e_j) + tr(H^-1 H._j)`` are had with
+the second ones. The row functions w'', w'_j and those by two family parameters need no other
 modes (:mod:`mixedfx.likelihood.generalized.row_curvature`). Of several linear predictors a row has
 one eta, g and As of each, and w and h are symmetric matrices, whose products are sums.
 """
@@ -52,10 +53,11 @@ def has_laplace_hessian(rows: RowsModel, coordinates: MarginalCoordinates) -> bo
 
 @dataclass(frozen=True)
 class LaplaceCurvature:
-    """Second derivatives of Laplace's deviance at a point, and first ones of the modes."""
+    """Derivatives of Laplace's deviance at a point, and first ones of the modes."""
 
     x: Vector  # (m,)
     u: Matrix  # (K, L) the modes there
+    gradient: Vector  # (m,)
     hessian: Matrix  # (m, m); not finite beyond a domain
     u_dot: Array  # (m, L, K)
 
@@ -70,8 +72,8 @@ def laplace_curvature(
 ) -> LaplaceCurvature:
     """Second derivatives by the vector ``x``."""
     with np.errstate(all="ignore"):
-        H, u_dot = _Hessian(_Parameters(modes, coordinates, x)).matrix()
-    return LaplaceCurvature(x, modes.u[0], 0.5 * (H + H.T), u_dot)
+        gradient, H, u_dot = _Hessian(_Parameters.of(modes, coordinates, x)).derivatives()
+    return LaplaceCurvature(x, modes.u[0], gradient, 0.5 * (H + H.T), u_dot)
 
 
 @dataclass(frozen=True)
@@ -79,65 +81,68 @@ class _Parameters:
     """The m parameters, those of the family the last, and Lambda and the modes there."""
 
     modes: Modes
-    coordinates: MarginalCoordinates
-    x: Vector
+    family_coordinates: Vector
+    of_theta: slice  # place of the covariance coordinates
+    of_family: slice  # and of the family's
+    lam: Matrix  # Lambda, (K, K)
+    lam_j: Array  # derivatives of Lambda by the covariance coordinates, (m_theta, 1, K, K)
+    B: Array  # Z'WZ, (L, K, K)
+    inverse: Array  # H^-1, (L, K, K)
+    inverse_lam: Array  # H^-1 Lambda', (L, K, K)
+    Ztg_j: Array  # Lambda_j'Z'g, (m_theta, L, K)
+
+    @staticmethod
+    def of(modes: Modes, coordinates: MarginalCoordinates, x: Vector) -> _Parameters:
+        """At the modes of a vector."""
+        covariance, lam = coordinates.covariance, modes.lambdas[0]
+        of_theta, of_family = slice(0, covariance.size), slice(coordinates.beta.stop, len(x))
+        lam_j = np.zeros((covariance.size, 1, *lam.shape))
+        terms = zip(
+            covariance.jacobians(x[of_theta]),
+            covariance.slices,
+            modes.model.term_positions,
+            strict=True,
+        )
+        for J, part, position in terms:
+            lam_j[part, 0, position.columns, position.columns] = J
+        B = modes.numeric.assembled.diagonal[0].transpose(2, 0, 1)
+        inverse = _inverse(B, lam)
+        Ztg_j = _matmul(modes.Ztg[0].T, lam_j[:, 0])
+        return _Parameters(
+            modes,
+            x[of_family],
+            of_theta,
+            of_family,
+            lam,
+            lam_j,
+            B,
+            inverse,
+            _matmul(inverse, lam.T),
+            Ztg_j,
+        )
 
     @property
-    def lam(self) -> Matrix:
-        """Lambda, (K, K)."""
-        return self.modes.lambdas[0]
-
-    @cached_property
-    def lam_j(self) -> Array:
-        """Derivatives of Lambda by the covariance coordinates, (m_theta, 1, K, K)."""
-        covariance, positions = self.coordinates.covariance, self.modes.model.term_positions
-        found = np.zeros((covariance.size, 1, *self.lam.shape))
-        jacobians = covariance.jacobians(self.x[: covariance.size])
-        for J, part, position in zip(jacobians, covariance.slices, positions, strict=True):
-            found[part, 0, position.columns, position.columns] = J
-        return found
-
-    @cached_property
-    def of_family(self) -> slice:
-        """Place of the family's coordinates."""
-        return slice(self.coordinates.beta.stop, self.coordinates.size)
-
-    @cached_property
-    def of_theta(self) -> slice:
-        """Place of the covariance coordinates."""
-        return slice(0, self.coordinates.covariance.size)
-
-    @cached_property
-    def B(self) -> Array:
-        """``Z'WZ``, (L, K, K)."""
-        return np.asarray(self.modes.numeric.assembled.diagonal[0].transpose(2, 0, 1))
-
-    @cached_property
-    def inverse(self) -> Array:
-        """``H^-1``, (L, K, K)."""
-        H = np.eye(len(self.lam)) + self.lam.T @ self.B @ self.lam
-        return np.asarray(1.0 / H if len(self.lam) == 1 else np.linalg.inv(H))
-
-    @cached_property
     def G(self) -> Array:
         """``Lambda H^-1 Lambda'``, (K, K, L)."""
-        return np.asarray((self.lam @ self.inverse @ self.lam.T).transpose(1, 2, 0))
-
-    @cached_property
-    def Ztg_j(self) -> Array:
-        """``Lambda_j'Z'g``, (m_theta, L, K)."""
-        return np.asarray(self.modes.Ztg[0].T @ self.lam_j[:, 0])
+        return _matmul(self.lam, self.inverse_lam).transpose(1, 2, 0)
 
     def solved(self, target: Array) -> Array:
         """``H^-1 v``, (m, L, K)."""
-        return np.asarray((self.inverse @ target[..., None])[..., 0])
+        return _matmul(self.inverse, target[..., None])[..., 0]
+
+
+def _inverse(B: Array, lam: Matrix) -> Array:
+    """``(Lambda'B Lambda + I)^-1``, (L, K, K)."""
+    if len(lam) == 1:
+        return np.asarray(1.0 / (1.0 + B * lam**2))
+    return np.asarray(np.linalg.inv(np.eye(len(lam)) + lam.T @ B @ lam), dtype=np.float64)
 
 
 class _ModeSums(NamedTuple):
-    """What of the rows the modes follow."""
+    """What of the rows the modes follow, and the score."""
 
-    change: Array  # Z'(g_j - w e_j), (m, L, K)
-    Ztc: Array  # (1, L, K)
+    score: Vector  # sum v_j + g e_j, (m,)
+    change: Array  # Z'(g_j - w e_j), and Z'c the last, (m + 1, L, K)
 
 
 class _AlongSums(NamedTuple):
@@ -145,8 +150,7 @@ class _AlongSums(NamedTuple):
 
     H: Matrix  # products of two changes of eta, and what the family adds, (m, m)
     cross: Matrix  # what is added to its transpose, (m, m)
-    through: Array  # Z'(c - w As), (1, L, K)
-    Ztg_dot: Array  # (m, L, K)
+    Ztg_dot: Array  # and Z'(c - w As) the last, (m + 1, L, K)
     B_dot: Array  # (m, L, K, K)
 
 
@@ -262,16 +266,20 @@ class _Rows:
 
     def mode_sums(self) -> _ModeSums:
         """What the modes follow."""
-        change = self.levels.sums(self._first(self.eta_j))
-        return _ModeSums(change, self.levels.sums(self.c[None]))
+        g = self.at.derivatives.first.reshape(1, *self.eta_j.shape[1:])
+        score = _inner(self.eta_j, g)[:, 0]
+        score[self.parameters.of_family] += self.by_family.value.sum(axis=-1)
+        change = self.levels.sums(_with_last(self._first(self.eta_j), self.c))
+        return _ModeSums(score, change)
 
-    def along_sums(self, b_dot: Array, b_s: Array) -> _AlongSums:
-        """Sums at ``Lambda u.`` and ``Lambda s``, (m, L, K) and (1, L, K)."""
+    def along_sums(self, effects: Array) -> _AlongSums:
+        """Sums at ``Lambda u.`` and ``Lambda s``, the last, (m + 1, L, K)."""
         of_family, levels = self.parameters.of_family, self.levels
-        eta_dot, As = self.eta_j + levels.predictor(b_dot), levels.predictor(b_s)[0]
+        moved = levels.predictor(effects)
+        eta_dot, As = self.eta_j + moved[:-1], moved[-1]
         g_dot, w_dot = self._first(eta_dot), _product(self.weight_slope, eta_dot)
         w_dot[of_family] += self.by_family.weight
-        more = row_curvature(self.at, self.parameters.x[of_family], self.h, As)
+        more = row_curvature(self.at, self.parameters.family_coordinates, self.h, As)
         curvature = more.by_eta - _product(self.weight_slope, As[None])[0]
         H = _inner(_product(curvature, eta_dot), eta_dot)
         H[of_family, of_family] += more.of_family
@@ -279,9 +287,7 @@ class _Rows:
         cross = -_inner(self.eta_j, g_dot)
         cross[of_family] += _inner(by_family - self.by_family.first, eta_dot)
         through = self.c - _product(self.weight, As[None])[0]
-        return _AlongSums(
-            H, cross, levels.sums(through[None]), levels.sums(g_dot), levels.blocks(w_dot)
-        )
+        return _AlongSums(H, cross, levels.sums(_with_last(g_dot, through)), levels.blocks(w_dot))
 
 
 class _Reading:
@@ -304,35 +310,50 @@ class _Hessian:
 
     parameters: _Parameters
 
-    def matrix(self) -> tuple[Matrix, Array]:
-        """The Hessian, symmetric but for rounding and the differences, and ``u.``, (m, L, K)."""
+    def derivatives(self) -> tuple[Vector, Matrix, Array]:
+        """Gradient, Hessian, symmetric but for rounding and the differences, and ``u.``."""
         at = self.parameters
         lam, lam_j, theta, rows = at.lam, at.lam_j, at.of_theta, at.modes.at
         reading = _Reading(at)
         first = rows.total(lambda block: reading.of(block).mode_sums(), third=True)
-        target = first.change @ lam
+        target = _matmul(first.change, lam)
         target[theta] += at.Ztg_j
-        u_dot, s = at.solved(target), at.solved(first.Ztc @ lam)
-        effects = u_dot @ lam.T, s @ lam.T
-        sums = rows.total(lambda block: reading.of(block).along_sums(*effects), third=True)
+        solved = at.solved(target)
+        u_dot, s = solved[:-1], solved[-1:]
+        effects = _matmul(solved, lam.T)
+        sums = rows.total(lambda block: reading.of(block).along_sums(effects), third=True)
+        Ztg_dot, through = sums.Ztg_dot[:-1], sums.Ztg_dot[-1:]
         cross = sums.cross.copy()
-        cross[theta] += _inner(sums.through @ lam_j[:, 0] - at.Ztg_j, u_dot)
-        cross[theta] += _inner(s @ lam_j[:, 0].transpose(0, 2, 1), sums.Ztg_dot)
-        cross[theta] += 2.0 * _traces(lam_j @ (at.inverse @ lam.T), sums.B_dot)
-        return sums.H + cross + cross.T + self._of_levels(sums.B_dot), u_dot
+        of_theta = _inner(_matmul(through, lam_j[:, 0]) - at.Ztg_j, u_dot)
+        of_theta += _inner(_matmul(s, lam_j[:, 0].transpose(0, 2, 1)), Ztg_dot)
+        turned = _matmul(lam_j, at.inverse_lam)
+        cross[theta] += of_theta + 2.0 * _traces(turned, sums.B_dot)
+        traces, products = self._of_levels(sums.B_dot)
+        return traces - 2.0 * first.score, sums.H + cross + cross.T + products, u_dot
 
-    def _of_levels(self, B_dot: Array) -> Matrix:
-        """Traces of products of two first derivatives of H."""
+    def _of_levels(self, B_dot: Array) -> tuple[Vector, Matrix]:
+        """Traces of ``H^-1 H._j``, and of products of two of them."""
         at = self.parameters
         lam, lam_j, theta = at.lam, at.lam_j, at.of_theta
-        half = lam_j.transpose(0, 1, 3, 2) @ (at.B @ lam)  # Lambda_j'B Lambda
-        H_dot = lam.T @ B_dot @ lam
-        H_dot[theta] += half + half.transpose(0, 1, 3, 2)
-        turned = at.inverse @ H_dot
+        half = _matmul(lam_j.transpose(0, 1, 3, 2), at.B)  # Lambda_j'B
+        both = _matmul(half, lam)
+        H_dot = _matmul(_matmul(lam.T, B_dot), lam)
+        H_dot[theta] += both + both.transpose(0, 1, 3, 2)
+        turned = _matmul(at.inverse, H_dot)
         found = -_traces(turned, turned)
-        products = at.inverse @ (lam_j.transpose(0, 1, 3, 2) @ at.B)  # H^-1 Lambda_j'B
-        found[theta, theta] += 2.0 * _inner(products.sum(axis=1).swapaxes(-1, -2), lam_j[:, 0])
-        return found
+        products = _matmul(at.inverse, half).sum(axis=1)
+        found[theta, theta] += 2.0 * _inner(products.swapaxes(-1, -2), lam_j[:, 0])
+        return np.einsum("mlkk->m", turned), found
+
+
+def _matmul(a: Array, b: Array) -> Array:
+    """``a @ b``; of one column and one row it is a product of numbers, which costs less."""
+    return np.asarray(a * b if a.shape[-1] == 1 else a @ b)
+
+
+def _with_last(values: Array, last: Array) -> Array:
+    """Values (m, r, n) and (r, n), in one array."""
+    return np.concatenate([values, last[None]])
 
 
 def _product(matrices: Array, vectors: Array) -> Array:

@@ -38,6 +38,8 @@ _TOLERANCE = 1e-11
 _LAST_STEP = 1e-5
 # A gradient below this is at the modes if rounding of the objective lets it fall no further.
 _ROUNDING = 1e-6
+# Share of a Newton step that the third derivatives may add or take away.
+_MOST_BEND = 0.5
 _MAX_ITERATIONS = 100
 _MAX_HALVINGS = 40
 
@@ -200,7 +202,14 @@ class _Search:
         if self.rows.has_scalar_levels:
             blocks = at.products(nonnegative=nonnegative).diagonal[0][0]
             M = 1.0 + self.lambdas[0] ** 2 * blocks
-            return [u[0] + gradient[0] / M] if M.min() > 0.0 else None
+            if not M.min() > 0.0:
+                return None
+            step = gradient[0] / M
+            slopes = None if nonnegative else at.slopes_by_level
+            if slopes is not None:
+                bend = (0.5 * self.lambdas[0] ** 3) * slopes * step / M
+                step /= np.where(np.abs(bend) < _MOST_BEND, 1.0 + bend, 1.0)
+            return [u[0] + step]
         numeric = self._factorize(at, nonnegative=nonnegative)
         if numeric is None:
             return None
@@ -231,7 +240,8 @@ class _Search:
         return np.array([0.5 * _squares(u) - at.value])
 
     def _at(self, u: list[Matrix], *, third: bool = False) -> RowsAt:
-        """The rows at spherical effects."""
+        """The rows at spherical effects; of one effect a level the third serve the next step."""
+        third = third or self.rows.has_scalar_levels
         return self.rows.at(self.fixed, _scaled(self.lambdas, u), self.params, third=third)
 
     def _factorize(self, at: RowsAt, *, nonnegative: bool = False) -> Factor | None:

@@ -66,7 +66,12 @@ class RowArrays(RowsModel):
 
     def derivatives(self, eta: Vector, params: Vector, *, third: bool = False) -> RowDerivatives:
         """Log densities relative to ``base``, and their derivatives."""
-        at = self.family.derivatives(self.y, self.weights, eta, params, third=third)
+        return self.relative(
+            self.family.derivatives(self.y, self.weights, eta, params, third=third)
+        )
+
+    def relative(self, at: RowDerivatives) -> RowDerivatives:
+        """Log densities relative to ``base``."""
         return at if self.base is None else at._replace(value=at.value - self.base)
 
     def by_params(self, eta: Vector, params: Vector) -> ParamDerivatives:

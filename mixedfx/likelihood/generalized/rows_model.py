@@ -108,6 +108,11 @@ class RowsAt(ABC):
     def weighted_effects(self, *, nonnegative: bool = False) -> list[Matrix]:
         """``Z'W Zb`` of each factor, (K, L)."""
 
+    @property
+    def slopes_by_level(self) -> Vector | None:
+        """``sum z^3 w1`` of each level of a single column z, (L,), where w1 is at hand."""
+        return None
+
     @abstractmethod
     def with_third(self) -> RowsAt:
         """The same, with third derivatives."""

@@ -58,18 +58,21 @@ def test_gradient_is_that_of_the_dense_definition(case):
 @pytest.mark.full
 @examples(60)
 @given(generalized_cases(kinds=("ordinary",)))
-def test_hessian_is_that_of_differences_of_the_gradient(case):
+def test_gradient_with_the_hessian_is_the_gradient_and_the_hessian_that_of_differences(case):
     coordinates, rows, likelihood = case.coordinates, case.rows, case.likelihood()
     assume(has_laplace_hessian(rows, coordinates))
     x = coordinates.vector(rows.parametrization.to_params(case.point.factors), case.point)
     direction = np.random.default_rng(case.case.seed).normal(size=len(x))
-    found = laplace_curvature(likelihood.at(coordinates.point(x)).modes, coordinates, x).hessian
+    curvature = laplace_curvature(likelihood.at(coordinates.point(x)).modes, coordinates, x)
+    found = curvature.hessian
     assume(np.isfinite(found).all())  # not where the link ends
 
     def gradient(t):
         moved = x + t * direction
         return coordinates.gradient(moved, rows, likelihood.at(coordinates.point(moved)).gradient)
 
+    here = gradient(0.0)
+    np.testing.assert_allclose(curvature.gradient, here, rtol=1e-8, atol=1e-8 * np.abs(here).max())
     step = 1e-5
     expected = (gradient(step) - gradient(-step)) / (2.0 * step)
     size = np.abs(found @ direction).max() + np.abs(np.diag(found)).max()
