@@ -284,6 +284,15 @@ def check_one_variance(fit: FittedModel, what: str, instead: str) -> None:
     fit.spec.residual.check_one_variance(what, instead)
 
 
+def check_curvature(fit: FittedModel, what: str) -> None:
+    """Raise ArgumentError where the likelihood has no finite curvature at the estimates."""
+    if not np.isfinite(fit.derivatives.hessian).all():
+        raise ArgumentError(
+            f"the likelihood has no finite curvature where the search ended, and {what}; "
+            "fit.notes says more."
+        )
+
+
 def check_no_priors(fit: FittedModel, what: str, instead: str = "") -> None:
     """Raise ArgumentError where a likelihood is needed and the fit is a posterior mode."""
     if fit.priors.specified:

@@ -22,7 +22,7 @@ from mixedfx._escaping import html_block
 from mixedfx.design.known_levels import check_plain_levels
 from mixedfx.errors import ArgumentError, ModesNotFound, check_count
 from mixedfx.estimation.convergence import ConvergenceDiagnostics
-from mixedfx.estimation.fitted_model import FittedModel
+from mixedfx.estimation.fitted_model import FittedModel, check_curvature
 from mixedfx.estimation.glmm.estimate import FamilyEstimate
 from mixedfx.estimation.glmm.search import free_coordinates
 from mixedfx.estimation.glmm.several_predictors import several_rows
@@ -198,11 +198,7 @@ class _Estimates:
         rows = self.likelihood.rows
         if not rows.factors:
             return self._result("no integral", self.fit.deviance, self.x, None)
-        if not np.isfinite(self.estimate.hessian).all():
-            raise ArgumentError(
-                "the likelihood has no finite curvature where the search ended, and how far its "
-                "maximum would move is not known; fit.notes says more."
-            )
+        check_curvature(self.fit, "how far its maximum would move is not known")
         check_plain_levels(self.fit.spec, "approximation(), which integrates level by level,")
         if len(rows.factors) == 1 and rows.factors[0].width <= MAX_COLUMNS:
             try:

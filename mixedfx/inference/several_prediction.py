@@ -230,7 +230,8 @@ def _of_responses(
     if first.density.zeros:
         with np.errstate(all="ignore"):
             p = expectation(special.expit, etas[1], np.sqrt(found[1].response_variance))
-    known = np.isfinite(etas).all(axis=0)
+    variances = of_mean.response_variance
+    known = np.asarray(np.isfinite([*etas, variances, p]).all(axis=0))
     params = first.density.params_of_rows(etas[:, known], first.params)
     weights = of_mean.fit.rows.weights if data is None else None
     if data is not None and of_mean.fit.spec.family.takes_trials:
@@ -240,7 +241,7 @@ def _of_responses(
     shares = [0.5 - conf_level / 2, 0.5 + conf_level / 2]
     limits = np.full((2, len(known)), np.nan)
     limits[:, known] = FamilyPredictive(family, params, weights).quantiles(
-        of_mean.eta[known], of_mean.response_variance[known], shares
+        of_mean.eta[known], variances[known], shares
     )
     return limits[0], limits[1]
 

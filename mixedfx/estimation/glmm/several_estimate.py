@@ -174,8 +174,9 @@ class SeveralEstimate(PredictorEstimate):
         Parameters of the family, and the other linear predictors, from their normal distribution.
 
         Coefficients are drawn by their joint covariance, random effects given these level by level.
+        Where the search ended without a finite curvature, the coefficients stay as they are.
         """
-        values, vectors = np.linalg.eigh(self.acov)
+        values, vectors = np.linalg.eigh(np.where(np.isfinite(self.acov), self.acov, 0.0))
         root = vectors * np.sqrt(np.clip(values, 0.0, LARGEST_STEP**2))
         step = np.empty(len(self.x))
         step[self.order] = root @ rng.standard_normal(len(self.x))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mixedfx.errors import SearchError
-from mixedfx.estimation.fitted_model import FittedModel
+from mixedfx.estimation.fitted_model import FittedModel, check_curvature
 from mixedfx.estimation.profiled import estimate_theta
 from mixedfx.inference.parameters import Parameter
 from mixedfx.inference.profile.marginal import profile_marginal_parameter
@@ -25,6 +25,8 @@ _ALTERNATIVE = "take conf_int(method='bootstrap'), or Wald intervals of the coef
 def optimum_of(fit: FittedModel, predictor: str = "") -> Optimum:
     """The maximum of the likelihood, from a fit by either criterion; for one of its predictors."""
     estimator = fit.residual.model.estimator
+    if estimator in ("marginal", "several"):
+        check_curvature(fit, "a profile needs its maximum")
     if estimator == "marginal":
         return MarginalOptimum(fit)
     if estimator == "several":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from reference_models import FOLDER
 
 import mixedfx as mfx
 from mixedfx.errors import ArgumentError, ConvergenceWarning
@@ -28,6 +29,7 @@ def answers():
 
 
 DATA = answers()
+SALAMANDERS = FOLDER / "generalized" / "data" / "Salamanders.csv"
 NODES = {"(1 | g)": 25, "(x | g)": 15}  # to the power of the number of effects
 
 
@@ -41,8 +43,29 @@ def test_merging_modes_are_named_with_the_mend(term):
     assert f"nagq={NODES[term]}" in " ".join(fit.notes)
     assert fit.bse.isna().all()
     assert "not estimated" in str(fit.certificate)
-    with pytest.raises(ArgumentError, match="no finite curvature"):
-        fit.approximation()
+    check_uses(fit)
+
+
+def check_uses(fit):
+    """What uses the covariance of the estimates says that there is none, or leaves it out."""
+    for use in (fit.approximation, fit.profile, lambda: fit.conf_int(method="profile")):
+        with pytest.raises(ArgumentError, match=r"no finite curvature .* fit.notes says more"):
+            use()
+    assert len(fit.check(rng=1).table) > 3
+    found = fit.predict(interval="prediction")
+    assert found["predicted"].notna().all()
+    assert found[["conf_low", "conf_high"]].isna().all().all()
+
+
+@pytest.mark.full
+def test_merging_modes_of_several_predictors_are_named_with_the_mend():
+    # glmmTMB 1.1 reports a false convergence, no standard errors and no log-likelihood.
+    data = pd.read_csv(SALAMANDERS)
+    arguments = {"family": "nbinom2", "zero_inflation": "~ mined + (1 | site)"}
+    with pytest.warns(ConvergenceWarning, match="modes of the random effects merge"):
+        fit = mfx.glmer("count ~ mined + (1 | site)", data, **arguments)
+    assert "nagq=15" in " ".join(fit.notes)
+    check_uses(fit)
 
 
 @pytest.mark.full
