@@ -64,6 +64,26 @@ def check_dense_block(pattern: BlockPattern, groups: Sequence[str]) -> None:
     )
 
 
+def check_dense_root(pattern: BlockPattern, groups: Sequence[str]) -> None:
+    """Raise a SizeError where a root of the cross-products has a dense block that is too large."""
+    layout = pattern.layout
+    if is_always_available(8.0 * _COPIES * sum(map(layout.size, layout.factors)) ** 2):
+        return
+    _, dense = elimination_order(pattern)
+    size = sum(map(layout.size, dense))
+    names = " and ".join(f"'{groups[f]}' ({layout.levels(f):,} levels)" for f in dense)
+    check_memory(
+        "responses of rows that are not in memory are drawn by a root of their cross-products, and "
+        f"that of {names} is a dense matrix of {size:,} x {size:,} numbers",
+        8.0 * size**2,
+        copies=_COPIES,
+        advice=(
+            "conf_int() and summary() draw none. Or bootstrap a fit of fewer of these levels, or "
+            "use a machine with more memory."
+        ),
+    )
+
+
 def check_memory_of_solver(solver: Solver, pattern: BlockPattern, groups: Sequence[str]) -> None:
     """Raise a SizeError where memory cannot hold what a solver allocates."""
     if isinstance(solver, PrecisionSolver):

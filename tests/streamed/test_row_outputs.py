@@ -65,7 +65,7 @@ ASKED = {
     "fit.predict": lambda f: f.predict(),
     "fit.influence": lambda f: f.influence(),
     "fit.simulate": lambda f: f.simulate(1, rng=1),
-    "fit.bootstrap": lambda f: f.bootstrap(2, rng=1, progress=False),
+    "fit.check": lambda f: f.check(),
     "fit.plot.fitted": lambda f: f.plot.fitted(),
 }
 

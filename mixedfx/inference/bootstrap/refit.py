@@ -43,6 +43,8 @@ from mixedfx.inference.simulation import (
     ResponseDistribution,
     response_distribution,
 )
+from mixedfx.inference.streamed_responses import SummedResponses, is_of_sums, with_sums_of
+from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.generalized.rows import GeneralizedRows, rows_of
 from mixedfx.likelihood.generalized.rows_model import RowsModel
 from mixedfx.likelihood.likelihood import GaussianLikelihood
@@ -54,6 +56,11 @@ from mixedfx.residuals.registry import residual_model
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.intp]
+
+# What a draw is drawn from: distributions of a response, of its sums, or cases.
+Responses = (
+    ResponseDistribution | ResampledResponse | CaseResampling | BlockedResponses | SummedResponses
+)
 
 # Errors of a refit that are counted as failures; all others are raised.
 _REFIT_ERRORS = (MixedfxError, ArithmeticError, ValueError)  # LinAlgError is a ValueError
@@ -97,7 +104,7 @@ class RefitModel:
 
     design: Design
     likelihood: GaussianLikelihood
-    responses: ResponseDistribution | ResampledResponse | CaseResampling | BlockedResponses
+    responses: Responses
     statistic: Statistic | None  # without it the parameters
     rows: RowsModel | None  # of a generalised model
     factors: tuple[Matrix, ...]  # scaled, of the fit
@@ -134,10 +141,14 @@ class Resampling:
                 f"groups= and resample_rows= are of kind='cases', not '{self.kind}'."
             )
 
-    def of(
-        self, fit: FittedModel
-    ) -> ResponseDistribution | ResampledResponse | CaseResampling | BlockedResponses:
+    def of(self, fit: FittedModel) -> Responses:
         """Distribution of the draws from a fit."""
+        of_sums = is_of_sums(fit)
+        if self.kind != "parametric" and of_sums:
+            raise ArgumentError(
+                f"kind='{self.kind}' resamples rows that are in memory, and this fit has sums of "
+                "its rows alone: take kind='parametric'."
+            )
         if self.kind == "residual":
             return resampled_response(fit)
         if fit.rows.has_file and self.kind == "cases":
@@ -147,6 +158,8 @@ class Resampling:
             )
         if self.kind == "cases":
             return case_resampling(fit, self.groups, resample_rows=self.resample_rows)
+        if of_sums:
+            return SummedResponses.of(fit, random=self.random)
         if fit.rows.has_file:
             return BlockedResponses.of(fit, random=self.random)
         return response_distribution(fit, random=self.random)
@@ -182,10 +195,14 @@ def refit_draw(model: RefitModel, number: int, rng: np.random.Generator) -> Draw
         return Failure(number, type(error).__name__, str(error))
 
 
-def _refit_linear(model: RefitModel, number: int, y: Vector) -> Draw | Failure:
+def _refit_linear(model: RefitModel, number: int, drawn: Vector | CrossProducts) -> Draw | Failure:
     """Maximise the profiled likelihood, of cross-products that share what has no response."""
-    design = model.design.with_response(y)
-    likelihood = model.likelihood.with_response(design.rows)
+    if isinstance(drawn, CrossProducts):
+        design = with_sums_of(model.design, drawn)
+        likelihood = replace(model.likelihood, crossprod=drawn)
+    else:
+        design = model.design.with_response(drawn)
+        likelihood = model.likelihood.with_response(design.rows)
     optimum = model.optimum
     near = None if optimum is None else optimum.fit(design, likelihood)
     if near is not None:

@@ -1,0 +1,95 @@
+"""Cross-products of a response that is drawn, without rows: from those of the columns alone.
+
+With ``y = X beta + Z b + e`` and ``G = [Z X]'W[Z X]``, all that a likelihood needs of e is
+
+    [Z X]'We ~ N(0, sigma**2 G)        e'We = sigma**2 (z'z + chi2(n - rank G))
+
+where ``sigma M z`` is the first, M a root of G of full column rank: ``z'z`` is the part of ``e'We``
+in the span of the columns, and the rest is independent of it. The products of y with the columns
+follow, whatever G's rank, and no draw differs in distribution from one of all rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from mixedfx.likelihood.crossproducts import CHOLESKY, CrossProducts
+from mixedfx.linalg.cholesky.batched import flatten, unflatten
+from mixedfx.linalg.cholesky.root import CovarianceRoot
+
+Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
+
+
+class NoiseProducts(NamedTuple):
+    """Products of the residuals e of a response with the columns."""
+
+    Zte: Vector  # (q,) Z'We, in the order of elimination
+    Xte: Vector  # (p,) X'We
+    ete: float  # e'We
+
+
+@dataclass(frozen=True)
+class DrawnResponses:
+    """Responses with the columns of cross-products, as these see them."""
+
+    crossprod: CrossProducts
+    root: CovarianceRoot = field(repr=False)
+
+    @staticmethod
+    def of(crossprod: CrossProducts) -> DrawnResponses:
+        """Of the columns of cross-products, factorised exactly."""
+        p, own = crossprod.p, replace(crossprod, solver=CHOLESKY)
+        ZtX = [ZtXy[:, :p] for ZtXy in own.ZtXy]
+        return DrawnResponses(own, CovarianceRoot.of(own.ZtZ, ZtX, own.XytXy[:p, :p]))
+
+    def noise(self, sigma: float, rng: np.random.Generator) -> NoiseProducts:
+        """Draw the products of residuals of this standard deviation, over the root of a weight."""
+        Zte, Xte, squares = self.root.draw(rng)
+        if (left := self.crossprod.n - self.root.rank) > 0:
+            squares += float(rng.chisquare(left))
+        return NoiseProducts(sigma * Zte, sigma * Xte, sigma**2 * squares)
+
+
+def with_drawn_response(
+    crossprod: CrossProducts, beta: Vector, effects: Sequence[Matrix], noise: NoiseProducts
+) -> CrossProducts:
+    """
+    Cross-products with the response of these coefficients, effects and residuals.
+
+    ``effects`` are those of each grouping factor, (K, levels), in the terms' bases.
+    """
+    symbolic, ZtX = crossprod.symbolic, crossprod.ZtX
+    b = np.zeros(symbolic.size)
+    for f, v in enumerate(effects):
+        b[symbolic.columns(f)] = flatten(v[:, None])[:, 0]
+    ZtZb = crossprod.assembled.sparse_matrix @ b
+    rtr = float(b @ ZtZb + 2.0 * b @ noise.Zte + noise.ete)
+    products = NoiseProducts(ZtZb + noise.Zte, ZtX.T @ b + noise.Xte, rtr)
+    return _about_least_squares(crossprod, beta, ZtX, products)
+
+
+def _about_least_squares(
+    crossprod: CrossProducts, beta: Vector, ZtX: Matrix, of_residuals: NoiseProducts
+) -> CrossProducts:
+    """Cross-products with a response of which those of ``y - X beta`` are known."""
+    p, symbolic = crossprod.p, crossprod.symbolic
+    Ztr, Xtr, rtr = of_residuals
+    XytXy = crossprod.XytXy.copy()
+    XtX = XytXy[:p, :p]
+    coef = np.asarray(np.linalg.solve(XtX, Xtr) if p else Xtr)
+    XytXy[p, p] = rtr - coef @ (2.0 * Xtr - XtX @ coef)
+    XytXy[:p, p] = XytXy[p, :p] = Xtr - XtX @ coef
+    Ztr = Ztr - ZtX @ coef
+    ZtXy = []
+    for f, old in enumerate(crossprod.ZtXy):
+        new = old.copy()
+        new[:, p] = unflatten(Ztr[symbolic.columns(f), None], len(old))[:, 0]
+        ZtXy.append(new)
+    moved = crossprod.coefficients(coef) - crossprod.ols_coef
+    return replace(crossprod, ZtXy=tuple(ZtXy), XytXy=XytXy, ols_coef=beta + moved)

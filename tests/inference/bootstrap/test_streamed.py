@@ -1,0 +1,140 @@
+"""Bootstrap of linear fits whose rows were read in chunks: responses are drawn as sums.
+
+Source of truth: the bootstrap of the same rows in memory, up to the Monte Carlo error of both.
+"""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+import pytest
+from streamed import streamed_cases
+from tiers import but_for
+
+import mixedfx as mfx
+from mixedfx.errors import ArgumentError, SizeError
+from mixedfx.linalg import available_memory
+
+NAMES = list(streamed_cases.MODELS)
+
+
+@pytest.fixture(autouse=True)
+def _quiet():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of singular fits, rows left out
+        yield
+
+
+def in_chunks(name):
+    rows = streamed_cases.table()
+    return streamed_cases.fit(name, lambda: [rows[a:b] for a, b in pairwise([0, 37, 150, 400])])
+
+
+def draws(fit, n=200, **options):
+    options = {"rng": 1, "progress": False, **options}
+    return fit.bootstrap(n, **options).draws
+
+
+@pytest.mark.full
+@pytest.mark.slow_beyond(6)
+@pytest.mark.parametrize("random", ["new", "fitted"])
+@pytest.mark.parametrize("name", NAMES)
+def test_draws_have_the_means_and_deviations_of_rows_in_memory(name, random):
+    n = 200
+    whole = draws(streamed_cases.fit(name, streamed_cases.table()), n, rng=2, random=random)
+    parts = draws(in_chunks(name), n, random=random)
+    assert list(parts) == list(whole)
+    of_both = (whole.var() / len(whole) + parts.var() / len(parts)) ** 0.5
+    z = (parts.mean() - whole.mean()) / of_both.where(of_both > 0.0, 1.0)
+    assert float(z.abs().max()) < 4.5
+    ratio = (parts.std() / whole.std().where(whole.std() > 0.0, 1.0)).replace(0.0, 1.0)
+    assert float(np.log(ratio).abs().max()) < 0.5
+
+
+def test_draws_are_about_the_estimates():
+    fit = in_chunks("crossed")
+    found = fit.bootstrap(100, rng=1, progress=False)
+    z = (found.draws.mean() - found.estimates) / (found.draws.std() / 10.0)
+    assert float(z[list(fit.params.index)].abs().max()) < 4.0
+    assert abs(float(z["sigma"])) < 4.0
+    ratio = found.draws[list(fit.params.index)].std() / fit.bse
+    assert 0.7 < float(ratio.min()) < float(ratio.max()) < 1.4
+
+
+@pytest.mark.full
+def test_draws_depend_on_the_seed_alone():
+    fit = in_chunks("crossed")
+    again = [fit, pickle.loads(pickle.dumps(fit)), fit]
+    found = [draws(f, 4, n_jobs=jobs) for f, jobs in zip(again, (1, 1, 2), strict=True)]
+    for other in found[1:]:
+        pd.testing.assert_frame_equal(other, found[0], rtol=1e-10)
+
+
+@pytest.mark.parametrize("name", but_for(["slope", "crossed", "means", "least squares"], ["slope"]))
+def test_a_statistic_is_of_the_drawn_response(name):
+    fit = in_chunks(name)
+    before = (str(fit.summary()), fit.drop1())
+
+    def statistic(f):
+        return {"r2": f.r2.iloc[0], "F": f.drop1()["F"].iloc[-1], "x": f.params.iloc[-1]}
+
+    found = draws(fit, 5, statistic=statistic)
+    np.testing.assert_allclose(found["x"], draws(fit, 5).iloc[:, len(fit.params) - 1], rtol=1e-6)
+    assert (found.std() > 0.0).all()
+    assert str(fit.summary()) == before[0]
+    pd.testing.assert_frame_equal(fit.drop1(), before[1], check_exact=True)
+
+
+@pytest.mark.full
+def test_rows_of_the_sample_have_no_drawn_response():
+    found = draws(in_chunks("slope"), 2, statistic=lambda f: f.model.rows.random_sample.y.mean())
+    assert found.isna().all(axis=None)
+    draws(in_chunks("slope"), 2, statistic=lambda f: len(str(f.summary())))
+
+
+@pytest.mark.full
+def test_models_that_were_reduced_are_drawn_from_too():
+    fit = in_chunks("crossed").step(alpha_random=1e-9, alpha_fixed=1e-9).fit
+    assert fit.formula != in_chunks("crossed").formula
+    found = fit.bootstrap(60, rng=1, progress=False, statistic=lambda f: [*f.params, *f.icc])
+    assert not found.failures
+    z = (found.draws.mean() - found.estimates) / (found.draws.std() / 60**0.5)
+    assert float(z.iloc[: len(fit.params)].abs().max()) < 4.0
+
+
+@pytest.mark.full
+def test_more_effects_than_rows_leave_squares_to_the_span_alone():
+    rng = np.random.default_rng(1)
+    data = pd.DataFrame({"g": np.arange(60) // 2, "h": rng.permutation(60) // 2})
+    data["y"] = (
+        rng.normal(size=60) + rng.normal(size=30)[data["g"]] + rng.normal(size=30)[data["h"]]
+    )
+    whole = mfx.lmer("y ~ 1 + (1 | g) + (1 | h)", data)
+    parts = mfx.lmer("y ~ 1 + (1 | g) + (1 | h)", data, chunk_rows=20)
+    one, other = draws(whole, 300, rng=2), draws(parts, 300)
+    z = (one.mean() - other.mean()) / ((one.var() + other.var()) / 300) ** 0.5
+    assert float(z.abs().max()) < 4.0
+
+
+def test_intervals_by_the_bootstrap_are_those_of_draws():
+    fit = in_chunks("slope")
+    found = fit.conf_int(method="bootstrap", parm=["x"], rng=1, n=30)
+    assert (found.iloc[0, 0] < fit.params["x"]) & (fit.params["x"] < found.iloc[0, 1])
+
+
+@pytest.mark.parametrize("kind", ["residual", "cases"])
+def test_what_resamples_rows_says_that_there_are_none(kind):
+    with pytest.raises(ArgumentError, match="take kind='parametric'"):
+        in_chunks("slope").bootstrap(2, kind=kind)
+
+
+def test_a_root_that_memory_cannot_hold_is_refused_before_it_is_made(monkeypatch):
+    fit = in_chunks("crossed")
+    monkeypatch.setattr(available_memory, "_ALWAYS_AVAILABLE", 0)
+    monkeypatch.setattr(available_memory, "available_memory", lambda: 100.0)
+    with pytest.raises(SizeError, match="responses of rows that are not in memory are drawn"):
+        fit.bootstrap(2, rng=1, progress=False)
