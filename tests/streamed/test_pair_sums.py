@@ -82,3 +82,23 @@ def test_sums_are_put_together_in_little_more_than_their_own_memory(monkeypatch)
     assert len(total.rows) > 300_000
     # In 4 bytes each two levels, and in 8 each two sums.
     assert peak < 1.25 * 24 * len(total.rows)
+
+
+def test_a_table_holds_about_as_many_sums_as_there_are_pairs():
+    rng, shape = np.random.default_rng(7), (300, 200)
+    table = key_table.KeyTable(shape[0] * shape[1], 1)
+    most = 0
+    for _ in range(60):
+        keys = np.sort(rng.integers(0, 60_000, 20_000))
+        table.add(keys, np.ones((1, len(keys))))
+        most = max(most, len(table))
+    # Without a merge of full buckets there would be 1,200,000.
+    assert most < 10 * 60_000
+    sums = np.zeros(60_000)
+
+    def use(place, keys, values):
+        assert place.stop - place.start == len(keys)
+        sums[keys] = next(iter(values))
+
+    assert table.take(use) == 60_000
+    assert sums.sum() == 60 * 20_000

@@ -1,14 +1,16 @@
 """Sums by key, collected from many parts in a table that holds them about once.
 
 The table has buckets, which are ranges of keys. Sums are put at the end of their bucket; a bucket
-that is full is merged, where that shortens it, or takes more room. Temporary arrays have the size
-of a bucket, and the memory of a bucket is given back when it has been read.
+that is full is merged, where some of its keys show that this shortens it, or takes more room.
+Temporary arrays have the size of a bucket, and the memory of a bucket is given back when it has
+been read.
 """
 
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
@@ -25,9 +27,9 @@ Keys = npt.NDArray[np.int64]
 # Bits of the number of buckets at most, and of the keys in one at least; keys of so many bits take
 # four bytes.
 _BUCKET_BITS, _LEAST_BITS, _SHORT = 6, 16, 32
-# A full bucket is merged where that left less than the first share the last time; at twice the
-# length, where it left less than the second; else at four times.
-_DISTINCT, _ALL_DISTINCT = 0.8, 0.95
+# A full bucket is merged where that leaves less than this share, by the keys whose hash, of so many
+# bits, is zero: equal keys are all among them or none is. The factor of the hash is Knuth's.
+_DISTINCT, _HASH_BITS, _HASH_FACTOR = 0.8, 6, np.uint32(2_654_435_761)
 # Mappings of memory that pages are given when they are written to, where a system has them.
 _PRIVATE = (
     {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_ANONYMOUS") else {}
@@ -89,31 +91,43 @@ class KeyTable:
             ),
         )
 
-    def merge(self) -> int:
-        """Have each key once, in increasing order; the number of keys."""
-        for_each(_Bucket.merge, self._buckets, most=_THREADS)
+    def places(self) -> int:
+        """At least the number of keys: more where an array takes pages only as it is written to."""
+        if 8 * len(self) < _OWN_PAGES:
+            for_each(_Bucket.merge, self._buckets, most=_THREADS)
         return len(self)
 
-    def take(self, use: Callable[[slice, Keys, Matrix], None]) -> None:
-        """Use keys and sums of each bucket, with their place among all; buckets are given up."""
-        ends = np.cumsum([bucket.n for bucket in self._buckets]).tolist()
+    def take(self, use: Callable[[slice, Keys, Iterable[Vector]], None]) -> int:
+        """
+        Use each key once, in increasing order, with its sums; returns the number of keys.
+
+        Keys come bucket by bucket with their place among all, and buckets are given up.
+        """
+        buckets, self._buckets = self._buckets, []
+        ends: list[Future[int]] = [Future() for _ in buckets]
 
         def take_one(i: int) -> None:
-            bucket = self._buckets[i]
-            keys = bucket.keys[: bucket.n].astype(np.int64)
-            keys += self._lows[i]
-            use(slice(ends[i] - bucket.n, ends[i]), keys, bucket.values[:, : bucket.n])
-            bucket.give_up()
+            try:
+                own, found = buckets[i], buckets[i].sorted()
+                start = ends[i - 1].result() if i else 0
+                ends[i].set_result(start + len(found.keys))
+                place = slice(start, start + len(found.keys))
+                use(place, found.keys + self._lows[i], map(found.sums, own.values[:, : own.n]))
+                own.give_up()
+            except BaseException as error:
+                if not ends[i].done():  # the next bucket waits for it
+                    ends[i].set_exception(error)
+                raise
 
-        for_each(take_one, range(len(self._buckets)), most=_THREADS)
-        self._buckets = []
+        for_each(take_one, range(len(buckets)), most=_THREADS)
+        return ends[-1].result()
 
 
 class _Bucket:
-    """Sums of a range of keys; the first ``merged`` keys increase, the others are as they came."""
+    """Sums of a range of keys, as they came."""
 
     def __init__(self, dtype: Any, n_products: int) -> None:
-        self.n, self._merged, self._kept = 0, 0, 1.0
+        self.n = 0
         self.keys = np.empty(0, dtype=dtype)
         self.values = np.empty((n_products, 0))
 
@@ -126,8 +140,7 @@ class _Bucket:
         """Put sums at the end."""
         m = len(keys)
         if self.n + m > len(self.keys):
-            longer = 4 if self._kept > _ALL_DISTINCT else 2
-            if self._kept < _DISTINCT or self.n >= longer * self._merged:
+            if self._distinct_share() < _DISTINCT:
                 self.merge()
             if self.n + m > _FULL * len(self.keys):
                 self._take_room(max(int(_ROOM * (self.n + m)), _LEAST_ROOM))
@@ -135,9 +148,16 @@ class _Bucket:
         self.keys[at], self.values[:, at] = keys, values
         self.n += m
 
+    def _distinct_share(self) -> float:
+        """Share of the sums that a merge leaves, as it seems."""
+        keys = self.keys[: self.n]
+        hashed = keys.astype(np.uint32, copy=False) * _HASH_FACTOR
+        some = keys[hashed < np.uint32(1 << (32 - _HASH_BITS))]
+        return len(np.unique(some)) / len(some) if len(some) else 1.0
+
     def give_up(self) -> None:
         """Give the memory back."""
-        self.n = self._merged = 0
+        self.n = 0
         self.keys, self.values = self.keys[:0].copy(), self.values[:, :0].copy()
 
     def _take_room(self, room: int) -> None:
@@ -148,17 +168,17 @@ class _Bucket:
         self.values = _empty((len(values), room), values.dtype)
         self.values[:, : self.n] = values[:, : self.n]
 
+    def sorted(self) -> SortedKeys:
+        """Its keys, and how sums are added up by key."""
+        return SortedKeys(self.keys[: self.n].astype(np.int64))
+
     def merge(self) -> None:
         """Have each key once, in increasing order."""
-        n = self.n
-        if n == self._merged:
-            return
-        found = SortedKeys(self.keys[:n].astype(np.int64))
-        self.n = self._merged = len(found.keys)
+        found, n = self.sorted(), self.n
+        self.n = len(found.keys)
         self.keys[: self.n] = found.keys
         for row in self.values:
             row[: self.n] = found.sums(row[:n])
-        self._kept = self.n / n
 
 
 def _empty(shape: tuple[int, ...], dtype: Any) -> npt.NDArray[Any]:

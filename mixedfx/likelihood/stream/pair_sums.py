@@ -102,18 +102,20 @@ class PairTable:
         return self._total
 
     def _taken(self, table: KeyTable) -> PairTotals:
-        n, width = table.merge(), self.shape[1]
-        rows, cols = (_levels(n, n_levels) for n_levels in self.shape)
-        values = np.empty((self.n_products, n))
+        most, width = table.places(), self.shape[1]
+        rows, cols = (_levels(most, n_levels) for n_levels in self.shape)
+        values = np.empty((self.n_products, most))
 
-        def put(part: slice, keys: Keys, sums: Matrix) -> None:
+        def put(place: slice, keys: Keys, sums: Iterable[Vector]) -> None:
             of_rows = keys // width
-            rows[part], values[:, part] = of_rows, sums
+            rows[place] = of_rows
             of_rows *= width
-            cols[part] = np.subtract(keys, of_rows, out=keys)
+            cols[place] = np.subtract(keys, of_rows, out=keys)
+            for own, into in zip(sums, values, strict=True):
+                into[place] = own
 
-        table.take(put)
-        return PairTotals(rows, cols, values)
+        n = table.take(put)
+        return PairTotals(rows[:n], cols[:n], values[:, :n])
 
 
 def _levels(n: int, n_levels: int) -> Ints:
