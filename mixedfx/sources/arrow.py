@@ -73,7 +73,7 @@ class FilesSource:
         """Row groups, cut and put together to the length of a chunk."""
         schema, length = self._common_schema(names), chunk_length(len(names), self.chunk_rows)
         parts = _fragments(self.files, self._datasets, schema, length)
-        yield from _chunks(parts, names, length)
+        yield from _chunks(parts, names, length, self.chunk_rows)
 
     def bounds(self, name: str) -> tuple[int, int] | None:
         """Smallest and largest integer of a column, by the statistics of Parquet files."""
@@ -159,7 +159,8 @@ class DatasetSource:
         """Batches of a scan."""
         length = chunk_length(len(names), self.chunk_rows)
         scanner = self.dataset.scanner(columns=list(names), batch_size=length)
-        yield from _chunks([("the dataset", scanner.to_batches)], names, length)
+        parts = [("the dataset", scanner.to_batches)]
+        yield from _chunks(parts, names, length, self.chunk_rows)
 
 
 @dataclass(frozen=True)
@@ -188,7 +189,8 @@ class ReaderSource:
             for batch in reader:
                 yield batch.select(list(names))
 
-        yield from _chunks([("the reader", read)], names, chunk_length(len(names), self.chunk_rows))
+        length = chunk_length(len(names), self.chunk_rows)
+        yield from _chunks([("the reader", read)], names, length, self.chunk_rows)
 
 
 def _bounds(fragments: Iterable[Any], name: str) -> tuple[int, int] | None:
@@ -228,8 +230,16 @@ def _batches_of(fragment: Any, schema: Any, length: int) -> Callable[[], Iterato
     return lambda: fragment.to_batches(schema=schema, columns=schema.names, batch_size=length)
 
 
-def _chunks(parts: Parts, names: Sequence[str], length: int) -> Iterator[pd.DataFrame]:
-    """DataFrames of so many rows, from the batches of all parts."""
+def _chunks(
+    parts: Parts, names: Sequence[str], length: int, asked_for: int | None
+) -> Iterator[pd.DataFrame]:
+    """
+    DataFrames of so many rows, from the batches of all parts.
+
+    Where no length is asked for, a batch of more than half of it is not joined to the next one:
+    the columns of one batch are those of Arrow, without a copy.
+    """
+    least = length if asked_for is not None else length // 2
     waiting: list[Any] = []
     origins: list[str] = []
     n_waiting = 0
@@ -243,7 +253,7 @@ def _chunks(parts: Parts, names: Sequence[str], length: int) -> Iterator[pd.Data
                 waiting.append(taken)
                 origins.append(origin)
                 n_waiting += taken.num_rows
-                if n_waiting == length:
+                if n_waiting == length or (n_waiting > least and not batch.num_rows):
                     yield _frame(waiting, names, origins)
                     waiting, origins, n_waiting = [], [], 0
         check_not_empty(n_rows, origin)

@@ -120,6 +120,17 @@ def test_a_source_gives_the_columns_asked_for_at_each_pass(make, tmp_path):
         assert rows["f"].isna().sum() == 1
 
 
+def test_row_groups_of_about_a_chunk_are_chunks_without_a_copy(tmp_path, monkeypatch):
+    path, n = tmp_path / "rows.parquet", len(DATA)
+    DATA[["x", "y"]].to_parquet(path, row_group_size=n // 4 + 1)
+    monkeypatch.setattr("mixedfx.sources.arrow.chunk_length", lambda *_: n // 3)
+    chunks = list(as_source(path).chunks(["x", "y"]))
+    assert [len(chunk) for chunk in chunks][:3] == [n // 4 + 1] * 3
+    pd.testing.assert_frame_equal(pd.concat(chunks, ignore_index=True), DATA[["x", "y"]])
+    monkeypatch.setattr("mixedfx.sources.arrow.chunk_length", lambda *_: n)
+    assert next(len(c) for c in as_source(path).chunks(["x", "y"])) > n // 2
+
+
 @pytest.fixture(scope="module")
 def whole() -> mfx.Results:
     return mfx.lmer(FORMULA, DATA, engine="profiled")
