@@ -7,9 +7,12 @@ A column of X that is one of a random term's own, ``M = Z~ T^-1`` in the term's 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 
 from mixedfx.design.rows import RandomTermRows
 from mixedfx.likelihood.basis import ColumnBasis, rows_in_basis
@@ -23,6 +26,7 @@ from mixedfx.linalg.cholesky.batched import WIDE
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.integer[Any]]
 
 LevelSums = tuple[Matrix, Matrix]
 
@@ -48,29 +52,38 @@ class LevelRows:
             spare = np.empty((K, K, L)), np.empty((K, len(columns), L))
         ZtZ, ZtXy = spare
         weighted = [multiply(column, w) for column in z]
+        by_level = [self._transposed(column) for column in weighted]
         for a in range(K):
             for b in range(a + 1):
-                self._add_up(multiply(weighted[a], z[b]), ZtZ[a, b])
+                if weighted[a] is None and z[b] is None:
+                    ZtZ[a, b] = self.counts
+                else:
+                    ZtZ[a, b] = by_level[a] @ (self._ones if z[b] is None else z[b])
                 ZtZ[b, a] = ZtZ[a, b]
-        buffer = np.empty(len(self.codes))
         for c, column in enumerate(columns):
             of_basis = self._in_basis(column)
             for a in range(K):
                 if of_basis is not None:
                     np.dot(of_basis, ZtZ[a], out=ZtXy[a, c])
-                    continue
-                left = weighted[a]
-                product = column if left is None else np.multiply(left, column, out=buffer)
-                self._add_up(product, ZtXy[a, c])
+                else:
+                    ZtXy[a, c] = by_level[a] @ column
         return ZtZ, ZtXy
 
-    def _add_up(self, product: Vector | None, into: Vector) -> None:
-        """Sums by level; of ones they are the numbers of rows."""
-        if product is None:
-            into[:] = self.counts
-            return
-        into[:] = 0.0
-        np.add.at(into, self.codes, product)
+    @cached_property
+    def _ones(self) -> Vector:
+        return np.ones(len(self.codes))
+
+    @cached_property
+    def _positions(self) -> tuple[Ints, Ints]:
+        """Level of each row, and begin of each row's values."""
+        n = len(self.codes)
+        dtype = np.int32 if max(n, self.n_levels) < 2**31 else np.int64
+        return self.codes.astype(dtype), np.arange(n + 1, dtype=dtype)
+
+    def _transposed(self, column: Vector | None) -> Any:
+        """Sparse Z' of a column, (L, n): its products with others run without the interpreter."""
+        values = self._ones if column is None else column
+        return sparse.csc_array((values, *self._positions), shape=(self.n_levels, len(values)))
 
     def _in_basis(self, column: Vector) -> Vector | None:
         """Coefficients (K,) of a column of a term in the bases of all; None of another column."""
