@@ -120,13 +120,14 @@ class LevelEncoder:
     def __init__(self, levels: Levels) -> None:
         self.levels = levels
         values = levels.factor_values[0].to_numpy()
-        self._low, self._table = 0, None
+        self._low, self._table, self._are_range = 0, None, False
         if len(levels.factor_values) == 1 and values.dtype.kind in "iu" and len(values):
             low, high = int(values.min()), int(values.max())
             if high - low < _SPARSEST * len(values) + 1024:
                 table = np.full(high - low + 1, -1, dtype=np.intp)
                 table[values.astype(np.int64) - low] = np.arange(len(values))
                 self._low, self._table = low, table
+                self._are_range = np.array_equal(table, np.arange(len(table)))
 
     def encode(self, values: Sequence[pd.Series]) -> Codes:
         """Level of each row, -1 where it is none."""
@@ -135,5 +136,9 @@ class LevelEncoder:
         if table is not None and array.dtype.kind in "iu" and len(array):
             low = self._low
             if int(array.min()) >= low and int(array.max()) < low + len(table):
+                if self._are_range:
+                    codes = array.astype(np.intp)
+                    codes -= low
+                    return codes
                 return np.asarray(table[array.astype(np.int64) - low] if low else table[array])
         return self.levels.encode(list(values))

@@ -25,6 +25,7 @@ class Reservoir:
         self._size = size
         self._parts: list[pd.DataFrame] = []
         self._keys = np.zeros(0)
+        self._limit = np.inf  # keys from here on are not among the smallest
 
     def add(self, frame: pd.DataFrame, positions: Codes) -> None:
         """Offer the complete rows of a chunk: those with the smallest random keys are kept."""
@@ -35,8 +36,8 @@ class Reservoir:
         keys = np.random.Generator(from_first).random(len(frame))
         if len(positions) < len(frame):
             keys = keys[positions]
-        if len(self._keys) >= self._size:
-            candidates = np.flatnonzero(keys < self._keys.max())
+        if self._limit < np.inf:
+            candidates = np.flatnonzero(keys < self._limit)
             keys, positions = keys[candidates], positions[candidates]
         elif len(keys) > self._size:
             first = np.sort(np.argpartition(keys, self._size)[: self._size])
@@ -48,19 +49,28 @@ class Reservoir:
     def merge(self, other: Reservoir) -> None:
         """Take over the sample of later rows."""
         if len(other._keys):
-            self._keep(other.rows(), other._keys)
+            rows = other.rows()
+            self._keep(rows, other._keys)
 
     def _keep(self, rows: pd.DataFrame, keys: Vector) -> None:
-        """Add rows, and keep those with the smallest keys."""
+        """Add rows; some more than the sample are kept, as leaving rows out takes time."""
         self._parts.append(rows)
         self._keys = np.concatenate([self._keys, keys])
+        if len(self._keys) >= (2 if self._limit < np.inf else 1) * self._size:
+            self._leave_out()
+
+    def _leave_out(self) -> None:
+        """Keep the rows with the smallest keys."""
         if len(self._keys) > self._size:
             kept = np.sort(np.argpartition(self._keys, self._size)[: self._size])
             self._keys = self._keys[kept]
             self._parts = [concatenated(self._parts).iloc[kept]]
+        if len(self._keys) == self._size:
+            self._limit = float(self._keys.max())
 
     def rows(self) -> pd.DataFrame:
         """The sample, in the order of the rows."""
+        self._leave_out()
         return concatenated(self._parts)
 
 
