@@ -5,7 +5,7 @@ Weights, offset, relationships, residual model and family are those of the fit.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -53,28 +53,31 @@ def rebuilt(
     )
 
 
+@dataclass(frozen=True)
+class Criterion:
+    """How a changed formula is fitted."""
+
+    reml: bool
+    engine: str
+    control: Control
+    env: EvalEnvironment  # names that the fit's own does not have
+
+
 def updated(
-    fit: FittedModel,
-    formula: Formula,
-    data: pd.DataFrame | None,
-    *,
-    reml: bool,
-    engine: str,
-    control: Control,
-    env: EvalEnvironment,
+    fit: FittedModel, formula: Formula, data: pd.DataFrame | None, how: Criterion
 ) -> FittedModel:
-    """Fit another formula to the rows of a fit, further columns from ``data``, names from env."""
+    """Fit another formula to the rows of a fit, further columns from ``data``."""
     if fit.priors.specified:
         raise ArgumentError(
             "update() does not know which priors the parameters of another formula have: call "
             "the function that made the fit anew, with priors=."
         )
-    if reml and not fit.spec.residual.linear:
+    if how.reml and not fit.spec.residual.linear:
         raise ArgumentError("reml=True: a generalised model is fitted by maximum likelihood.")
     own = fit.rows.model_frame
     frame = own if data is None else _with_columns(own, data)
     try:
-        known = fit.spec.env.with_outer_namespace(env.namespace)
+        known = fit.spec.env.with_outer_namespace(how.env.namespace)
         design = rebuilt(fit, formula, frame, known)
     except MissingColumnError as error:
         if data is not None:
@@ -82,7 +85,7 @@ def updated(
         raise MissingColumnError(
             f"{error} A fit keeps the columns of its own formula: give data= with the others."
         ) from None
-    return fit_design(design, engine=engine, reml=reml, control=control)
+    return fit_design(design, engine=how.engine, reml=how.reml, control=how.control)
 
 
 def _with_columns(own: pd.DataFrame, data: pd.DataFrame) -> pd.DataFrame:

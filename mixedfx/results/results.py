@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-import pandas as pd
 from patsy import EvalEnvironment
 
 from mixedfx._deprecation import renamed_attribute
 from mixedfx._other_programs import METHOD_ARGUMENTS, explains_arguments, missing_attribute
+from mixedfx.design.stream.streamed_rows import StreamedRows
 from mixedfx.errors import ArgumentError, brief, check_choice, check_flag
 from mixedfx.estimation.dispatch import ENGINES, EngineName
 from mixedfx.estimation.fitted_model import FittedModel
@@ -23,7 +23,7 @@ from mixedfx.formatting import Summary
 from mixedfx.formula.terms import Formula
 from mixedfx.formula.updating import update_formula
 from mixedfx.inference.denominator_df import DfMethod, resolve_df_method
-from mixedfx.rebuilding import updated
+from mixedfx.rebuilding import Criterion, updated
 from mixedfx.refit import refit
 from mixedfx.results import plot_accessor
 from mixedfx.results.broom import BroomMixin
@@ -46,6 +46,7 @@ from mixedfx.results.simulation import SimulationMixin
 from mixedfx.results.summary import criterion, summarize
 from mixedfx.results.validation import ValidationMixin
 from mixedfx.results.variance_tests import VarianceTestsMixin
+from mixedfx.streamed import updating
 
 if TYPE_CHECKING:
     from mixedfx.results.plot_accessor import PlotAccessor
@@ -181,7 +182,7 @@ class Results(
         self,
         formula: str | Formula,
         *,
-        data: pd.DataFrame | None = None,
+        data: Any = None,
         reml: bool | None = None,
         engine: EngineName = "auto",
         control: Control | None = None,
@@ -197,8 +198,9 @@ class Results(
             The change: ``.`` is what stood on that side. ``"~ . + age"`` adds a term,
             ``"~ . - (Days | Subject) + (1 | Subject)"`` exchanges random terms, ``"log(.) ~ ."``
             changes the response. Without a dot on the right it is a formula of its own.
-        data : DataFrame, optional
-            Where further columns are, in rows with the labels of those that this fit used.
+        data : DataFrame or source of rows, optional
+            Where further columns are, in rows with the labels of those that this fit used. Where
+            these were read in chunks it is their source, which is read again.
         reml : bool, optional
             REML or maximum likelihood; by default as this fit.
         engine : {"auto", "statsmodels", "profiled", "em", "iterative"}
@@ -236,15 +238,15 @@ class Results(
         if reml is not None:
             check_flag("reml", reml, ": REML or maximum likelihood")
         check_choice("engine", engine, ENGINES)
-        changed = updated(
-            self.model,
-            update_formula(self.formula, formula),
-            data,
+        how = Criterion(
             reml=self.reml if reml is None else reml,
             engine=engine,
             control=_control(control),
             env=EvalEnvironment.capture(2),
         )
+        in_chunks = isinstance(self.model.rows, StreamedRows)
+        change = updating.updated_from_source if in_chunks else updated
+        changed = change(self.model, update_formula(self.formula, formula), data, how)
         warn_of(changed.notes)
         return type(self)(changed)
 
