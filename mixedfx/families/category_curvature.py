@@ -23,6 +23,7 @@ import numpy.typing as npt
 from mixedfx.families.category_intervals import Intervals
 from mixedfx.families.derivatives import AllDerivatives, Array, ParamDerivatives
 from mixedfx.families.log_intervals import EndCurvature
+from mixedfx.families.thresholds import Thresholds
 
 Matrix = npt.NDArray[np.float64]
 Vector = npt.NDArray[np.float64]
@@ -35,7 +36,7 @@ class ThresholdCurvature(AllDerivatives):
     category: npt.NDArray[np.intp]  # (n,) from 1 on
     weights: Array | None  # of the rows
     between: Intervals = field(repr=False)
-    logarithms: npt.NDArray[np.bool_]  # (r,) coordinates that are logarithms of distances
+    thresholds: Thresholds  # which say what coordinates are logarithms of distances
     curvature: Callable[[], EndCurvature] = field(repr=False)
 
     @cached_property
@@ -53,7 +54,7 @@ class ThresholdCurvature(AllDerivatives):
         found += by[1, :, None] * low.take(at, 1)
         return found if self.weights is None else np.asarray(self.weights * found)
 
-    @cached_property
+    @property
     def by_params(self) -> ParamDerivatives:
         """By the coordinates of the thresholds."""
         found = self._by_coordinates
@@ -83,14 +84,15 @@ class ThresholdCurvature(AllDerivatives):
         if self.weights is not None:
             rows *= self.weights
         # Few categories: a product with their indicators costs less than sums over an index.
-        of_high, of_low, high_twice, low_twice, both = rows @ self._indicators
+        of_high, of_low, high_twice, low_twice, both = rows @ self._indicators()
         cross = (low * -both) @ high.T
         found = (high * high_twice) @ high.T + (low * low_twice) @ low.T
         found += cross + cross.T
-        found.flat[:: len(found) + 1] += self.logarithms * (high @ of_high + low @ of_low)
+        logarithms = self.thresholds.logarithms(len(found))
+        found.flat[:: len(found) + 1] += logarithms * (high @ of_high + low @ of_low)
         return np.asarray(found)
 
-    @cached_property
     def _indicators(self) -> Matrix:
         """Of the categories, (n, K)."""
-        return np.equal(self.category[:, None], self.between.categories).astype(float)
+        K = len(self.between.width.slope)
+        return np.equal(self.category[:, None], np.arange(1, K + 1)).astype(float)

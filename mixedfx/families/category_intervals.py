@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -24,17 +24,8 @@ class Intervals:
 
     ends: Vector  # (K + 1,)
     by_ends: Matrix  # (r, K + 1) derivatives of the ends by the coordinates
+    sides: tuple[Matrix, Matrix]  # of the ends above the categories, and below them, (r, K) each
     width: Width  # (K,) between the ends
-
-    @cached_property
-    def sides(self) -> tuple[Matrix, Matrix]:
-        """The derivatives of the ends above the categories, and below them, (r, K) each."""
-        return self.by_ends[:, 1:].copy(), self.by_ends[:, :-1].copy()
-
-    @cached_property
-    def categories(self) -> npt.NDArray[np.intp]:
-        """Their numbers, (K,)."""
-        return np.arange(1, len(self.ends))
 
     def of_rows(self, k: npt.NDArray[np.intp], eta: Array) -> tuple[Array, Array, Width]:
         """Ends about the category of each row, less its predictor, and the widths between them."""
@@ -70,5 +61,6 @@ def _intervals(thresholds: Thresholds, n: int, params: bytes) -> Intervals:
         by_coordinates = thresholds.natural_jacobian(thresholds.coordinates(values))
     by_ends[:, 1:-1] = (design @ by_coordinates).T
     width = Width.of(ends[1:] - ends[:-1])
-    set_readonly(ends, by_ends, *width)
-    return Intervals(ends, by_ends, width)
+    sides = by_ends[:, 1:].copy(), by_ends[:, :-1].copy()
+    set_readonly(ends, by_ends, *sides, *width)
+    return Intervals(ends, by_ends, sides, width)

@@ -155,19 +155,23 @@ class Cumulative(Family):
         self, y: Array, w: Array | None, eta: Array, params: Vector
     ) -> AllDerivatives | None:
         """Where the link has the derivatives of an interval by both of its ends."""
-        if not self._link.has_interval_curvature:
+        link = self._link
+        if not link.has_interval_curvature:
             return None
         k, between = y.astype(np.intp), self._between(params)
         low, high, width = between.of_rows(k, eta)
-        found = self._link.log_interval(low, high, width, third=True)
+        found = link.log_interval(low, high, width, third=True)
         assert found.curvature is not None
-        logarithms = self.thresholds.logarithms(len(params))
         rows = _of_shift(found, w)
-        return ThresholdCurvature(rows, k, w, between, logarithms, found.curvature)
+        return ThresholdCurvature(rows, k, w, between, self.thresholds, found.curvature)
 
     def constants(self, y: Vector, w: Vector | None) -> Vector:
         """None."""
         return np.zeros(len(y))
+
+    def can_be_large(self, w: Vector | None) -> bool:
+        """Without weights their mean is at most the logarithm of the number of categories."""
+        return w is not None
 
     # ------------------------------------------------------------ response
 

@@ -84,6 +84,10 @@ class FamilyParameters:
         """Parameters before anything is known of the means."""
         return np.ones(len(self.param_names))
 
+    def can_be_large(self, w: Vector | None) -> bool:
+        """Whether log densities at these can be large numbers, whose sums lose digits."""
+        return True
+
     def rescaled(self, params: Vector, factor: float) -> Vector:
         """Parameters of a linear predictor in other units; most do not depend on them."""
         return params

@@ -15,6 +15,7 @@ from mixedfx.estimation.glmm.search import (
     working_hessian,
 )
 from mixedfx.likelihood.generalized.profiled import working_information
+from mixedfx.linalg.symmetric import eigenvectors
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -67,10 +68,12 @@ def _steps(objective: MarginalObjective, x: Vector) -> Vector:
 def newton_step(objective: MarginalObjective, x: Vector, hessian: Matrix) -> tuple[Vector, Vector]:
     """A Newton step from the end of a search, where it does not raise the deviance; gradient."""
     value, gradient = objective(x)
-    values = np.linalg.eigvalsh(hessian) if np.isfinite(hessian).all() else np.zeros(0)
-    if not len(values) or values[0] <= _SINGULAR * values[-1]:
+    if not len(x) or not np.isfinite(hessian).all():
         return x, gradient
-    moved = x - np.linalg.solve(hessian, gradient)
+    values, vectors = eigenvectors(hessian)
+    if values[0] <= _SINGULAR * values[-1]:
+        return x, gradient
+    moved = x - vectors @ ((vectors.T @ gradient) / values)
     end, by = objective(moved)
     rounding = _ROUNDING * (1.0 + abs(value))
     if end <= value + rounding and np.linalg.norm(by) <= np.linalg.norm(gradient):

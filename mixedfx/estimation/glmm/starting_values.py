@@ -32,6 +32,7 @@ from mixedfx.likelihood.generalized.blocked_rows import BlockedRows
 from mixedfx.likelihood.generalized.likelihood import Point
 from mixedfx.likelihood.generalized.rows import GeneralizedRows
 from mixedfx.likelihood.generalized.rows_model import RowsModel
+from mixedfx.linalg.symmetric import solve_positive
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -172,7 +173,9 @@ def _newton_of_all(rows: GeneralizedRows, coordinates: Vector) -> tuple[Vector, 
     if at is None or not np.isfinite(at.value):
         return None
     for _ in range(_MAX_ITERATIONS):
-        step = np.linalg.solve(floor_eigenvalues(at.information), at.score)
+        step = solve_positive(floor_eigenvalues(at.information), at.score)
+        if step is None:
+            return None
         if float(at.score @ step) < _ENOUGH:
             x = x + step
             break

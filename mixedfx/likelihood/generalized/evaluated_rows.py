@@ -104,13 +104,12 @@ class EvaluatedRows(RowsAt):
         weights = self._weights(nonnegative=nonnegative)
         return self.rows.sums(self.rows.weighted(weights, self.Zb))
 
-    @property
-    def slopes_by_level(self) -> Vector | None:
-        """``sum z^3 w1`` of one predictor."""
+    def curvature_by_level(self, *, nonnegative: bool = False) -> tuple[Vector, Vector | None]:
+        """Of one predictor with its third derivatives; of several as of their products."""
         slope = self.derivatives.weight_slope
-        if slope is None or self.rows.n_predictors > 1:
-            return None
-        return self.rows.factors[0].cubic_sums(slope)
+        if nonnegative or slope is None or self.rows.n_predictors > 1:
+            return super().curvature_by_level(nonnegative=nonnegative)
+        return self.rows.factors[0].powers_by_level(self.derivatives.weight, slope)
 
     def with_third(self) -> EvaluatedRows:
         """The same, with third derivatives."""

@@ -80,9 +80,9 @@ class FactorRows:
     def sums(self, values: Vector) -> Matrix:
         """``Z'v``, (K, L)."""
         L = self.n_levels
-        sums = np.array(
-            [np.bincount(self.codes, times(values, column), L) for column in self.columns]
-        )
+        of_columns = [np.bincount(self.codes, times(values, c), L) for c in self.columns]
+        one = len(of_columns) == 1
+        sums = np.asarray(of_columns[0][None] if one else np.array(of_columns), dtype=np.float64)
         return sums if self.basis is None else sums @ self.basis
 
     def blocks(self, weights: Vector) -> Matrix:
@@ -93,10 +93,14 @@ class FactorRows:
             out[a, b] = out[b, a] = np.bincount(self.codes, times(weights, product), L)
         return out
 
-    def cubic_sums(self, values: Vector) -> Vector:
-        """``sum z^3 v`` of each level, z the only column, (L,)."""
-        cubes = times(times(values, self.products[0, 0]), self.columns[0])
-        return np.asarray(np.bincount(self.codes, cubes, self.n_levels), dtype=np.float64)
+    def powers_by_level(self, first: Vector, second: Vector) -> tuple[Vector, Vector]:
+        """``sum z^2 v_1`` and ``sum z^3 v_2`` of each level, z the only column, (L,)."""
+        squares, L = self.products[0, 0], self.n_levels
+        cubes = times(times(second, squares), self.columns[0])
+        return (
+            np.asarray(np.bincount(self.codes, times(first, squares), L), dtype=np.float64),
+            np.asarray(np.bincount(self.codes, cubes, L), dtype=np.float64),
+        )
 
     def quadratic(self, blocks: Matrix) -> Vector:
         """``z'Bz`` of each row for a symmetric block of each level, (n,)."""

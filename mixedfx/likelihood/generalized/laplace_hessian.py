@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -82,6 +81,7 @@ class _Parameters:
 
     modes: Modes
     family_coordinates: Vector
+    size: int  # m
     of_theta: slice  # place of the covariance coordinates
     of_family: slice  # and of the family's
     lam: Matrix  # Lambda, (K, K)
@@ -111,6 +111,7 @@ class _Parameters:
         return _Parameters(
             modes,
             x[of_family],
+            len(x),
             of_theta,
             of_family,
             lam,
@@ -161,20 +162,19 @@ class _Levels:
     factor: FactorRows
     predictors: int  # r
     predictor_of: tuple[int, ...]  # of each column
+    index: npt.NDArray[np.intp]  # of level and row in as many vectors as there are, one by one
 
     @staticmethod
-    def of(rows: RowArrays) -> _Levels:
+    def of(rows: RowArrays, vectors: int) -> _Levels:
         """Those of the grouping factor."""
         factor = rows.factors[0]
-        return _Levels(factor, rows.n_predictors, factor.predictors_of_columns)
+        index = (factor.codes + factor.n_levels * np.arange(vectors)[:, None]).ravel()
+        return _Levels(factor, rows.n_predictors, factor.predictors_of_columns, index)
 
     def _by_level(self, values: Array) -> Array:
         """Sums (m, L) of (m, n)."""
         m, L = len(values), self.factor.n_levels
-        if m == 1:
-            return np.asarray(np.bincount(self.factor.codes, values[0], L)[None], dtype=float)
-        index = self.factor.codes + L * np.arange(m)[:, None]
-        sums = np.bincount(index.ravel(), values.ravel(), m * L)
+        sums = np.bincount(self.index[: values.size], values.ravel(), m * L)
         return np.asarray(sums.reshape(m, L), dtype=float)
 
     def sums(self, values: Array) -> Array:
@@ -202,61 +202,30 @@ class _Levels:
         return found
 
 
-@dataclass(frozen=True)
 class _Rows:
     """Rows at the modes, or a block of them, and their sums."""
 
-    at: EvaluatedRows
-    parameters: _Parameters
-
-    @cached_property
-    def levels(self) -> _Levels:
-        """Sums of the grouping factor."""
-        return _Levels.of(self.at.rows)
-
-    @cached_property
-    def by_family(self) -> ParamDerivatives:
-        """Derivatives of the rows by the family's coordinates."""
-        return self._shaped(self.at.by_params)
+    def __init__(self, at: EvaluatedRows, parameters: _Parameters) -> None:
+        slope = at.derivatives.weight_slope
+        assert slope is not None
+        self.at, self.parameters = at, parameters
+        self.levels = levels = _Levels.of(at.rows, parameters.size + 1)
+        r = levels.predictors
+        self.weight = at.derivatives.weight.reshape(r, r, -1)
+        self.weight_slope = slope.reshape(r, r, r, -1)
+        self.h = at.rows.quadratic([parameters.G], {}).reshape(r, r, -1)
+        self.c = contracted(self.weight_slope, self.h)  # (r, n)
+        self.by_family = self._shaped(at.by_params)
+        u = parameters.modes.u[0].T
+        of_theta = levels.predictor(_matmul(u, parameters.lam_j[:, 0].transpose(0, 2, 1)))
+        of_family = np.zeros((len(at.params), *of_theta.shape[1:]))
+        self.eta_j = np.concatenate([of_theta, at.rows.fixed_columns, of_family])  # (m, r, n)
 
     def _shaped(self, by: ParamDerivatives) -> ParamDerivatives:
         """Of shapes (q, n), (q, r, n) and (q, r, r, n) of q coordinates."""
         (value, first, weight), r = by, self.levels.predictors
         q, n = value.shape
         return ParamDerivatives(value, first.reshape(q, r, n), weight.reshape(q, r, r, n))
-
-    @cached_property
-    def weight(self) -> Array:
-        """W, (r, r, n)."""
-        r = self.levels.predictors
-        return self.at.derivatives.weight.reshape(r, r, -1)
-
-    @cached_property
-    def weight_slope(self) -> Array:
-        """W', (r, r, r, n)."""
-        slope, r = self.at.derivatives.weight_slope, self.levels.predictors
-        assert slope is not None
-        return slope.reshape(r, r, r, -1)
-
-    @cached_property
-    def eta_j(self) -> Array:
-        """``e_j``, (m, r, n)."""
-        parameters = self.parameters
-        u = parameters.modes.u[0].T
-        of_theta = self.levels.predictor(u @ parameters.lam_j[:, 0].transpose(0, 2, 1))
-        of_family = np.zeros((len(self.at.params), *of_theta.shape[1:]))
-        return np.concatenate([of_theta, self.at.rows.fixed_columns, of_family])
-
-    @cached_property
-    def h(self) -> Array:
-        """``h``, (r, r, n)."""
-        r = self.levels.predictors
-        return np.asarray(self.at.rows.quadratic([self.parameters.G], {})).reshape(r, r, -1)
-
-    @cached_property
-    def c(self) -> Array:
-        """``c``, (r, n)."""
-        return contracted(self.weight_slope, self.h)
 
     def _first(self, eta_along: Array) -> Array:
         """Change of g along a change of eta and of the family's parameters, (m, r, n)."""

@@ -200,14 +200,14 @@ class _Search:
     ) -> list[Matrix] | None:
         """Where a Newton step ends; None where M is not positive definite."""
         if self.rows.has_scalar_levels:
-            blocks = at.products(nonnegative=nonnegative).diagonal[0][0]
-            M = 1.0 + self.lambdas[0] ** 2 * blocks
+            lam = float(self.lambdas[0][0, 0])
+            squares, slopes = at.curvature_by_level(nonnegative=nonnegative)
+            M = 1.0 + lam**2 * squares
             if not M.min() > 0.0:
                 return None
             step = gradient[0] / M
-            slopes = None if nonnegative else at.slopes_by_level
             if slopes is not None:
-                bend = (0.5 * self.lambdas[0] ** 3) * slopes * step / M
+                bend = (0.5 * lam**3) * slopes * step / M
                 step /= np.where(np.abs(bend) < _MOST_BEND, 1.0 + bend, 1.0)
             return [u[0] + step]
         numeric = self._factorize(at, nonnegative=nonnegative)

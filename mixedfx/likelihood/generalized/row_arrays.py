@@ -200,6 +200,8 @@ def log_constants(
 
 def largest_densities(family: Family, y: Vector, weights: Vector | None) -> Vector | None:
     """Log densities near their largest, (n,); None where they are not large."""
+    if not family.can_be_large(weights):
+        return None
     with np.errstate(all="ignore"):
         eta = np.asarray(family.link.link(family.starting_mean(y, weights)))
         value = family.derivatives(y, weights, eta, family.first_params(y, weights)).value

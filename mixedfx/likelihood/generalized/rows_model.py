@@ -108,10 +108,9 @@ class RowsAt(ABC):
     def weighted_effects(self, *, nonnegative: bool = False) -> list[Matrix]:
         """``Z'W Zb`` of each factor, (K, L)."""
 
-    @property
-    def slopes_by_level(self) -> Vector | None:
-        """``sum z^3 w1`` of each level of a single column z, (L,), where w1 is at hand."""
-        return None
+    def curvature_by_level(self, *, nonnegative: bool = False) -> tuple[Vector, Vector | None]:
+        """``sum z^2 w``, and ``sum z^3 w1`` where it is at hand, of a single column z, (L,)."""
+        return self.products(nonnegative=nonnegative).diagonal[0][0, 0], None
 
     @abstractmethod
     def with_third(self) -> RowsAt:
