@@ -134,7 +134,8 @@ def _effects(model: FittedModel, ddf: DenominatorDf, conf_level: float, style: s
         letter = _symbol("z" if np.isinf(row.df) else "t", style)
         text += f"{letter}{df} = {row.statistic:.2f}, {_p_value(row.p_value, style)}"
         if ratio is not None and row.term != "Intercept":
-            text += f" ({ratio.replace('_', ' ')} {_number(np.exp(row.estimate))})"
+            with np.errstate(over="ignore"):  # infinite, where the data separate
+                text += f" ({ratio.replace('_', ' ')} {_number(np.exp(row.estimate))})"
         sentences.append(f"{text}.")
     return sentences
 

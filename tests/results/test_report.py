@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import mixedfx as mfx
-from mixedfx.errors import ArgumentError
+from mixedfx.errors import ArgumentError, ConvergenceWarning
 from mixedfx.priors import Normal
 
 SLEEP, HERDS = mfx.datasets.load("sleepstudy"), mfx.datasets.load("cbpp")
@@ -93,3 +93,12 @@ def test_wrong_arguments_and_priors_are_refused():
 def test_the_citation_names_the_engine():
     assert "statsmodels (version" in SLOPES.citation()
     assert "statsmodels" not in BINOMIAL.citation()
+
+
+def test_a_ratio_beyond_numbers_is_infinite():
+    data = pd.DataFrame({"g": np.repeat(list("abcd"), 6), "x": np.tile([-3, -2, -1, 1, 2, 3], 4)})
+    data["x"] *= 1e-3
+    with pytest.warns(ConvergenceWarning):
+        fit = mfx.glmer("y ~ x + (1 | g)", data.assign(y=(data["x"] > 0.0).astype(int)))
+    assert fit.params["x"] > 709.0
+    assert "odds ratio inf" in fit.report()

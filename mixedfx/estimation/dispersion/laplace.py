@@ -287,17 +287,17 @@ class _Mode:
     def at(self, u: Vector) -> _AtEffects:
         """Evaluate; the last evaluation is kept."""
         if self._last is None or self._last[0] is not u:
-            scale = self.problem.scale
-            b = scale.times_factors(self.factors, u)
-            found = self.problem.conditional_deviance(self.params, b)
-            by_u = scale.transposed_times(
-                self.factors, self.problem.effects.sum_cells(found.gradient)
-            )
-            H = found.hessian(self.problem.effects)
-            B = np.eye(len(u)) + 0.5 * scale.between_factors(self.factors, H)
-            value = found.deviance + float(u @ u)
-            self._last = u, _AtEffects(found, value, by_u + 2.0 * u, H, B)
+            with np.errstate(over="ignore", invalid="ignore"):  # far out it is not finite
+                self._last = u, self._evaluate(u)
         return self._last[1]
+
+    def _evaluate(self, u: Vector) -> _AtEffects:
+        scale, effects = self.problem.scale, self.problem.effects
+        found = self.problem.conditional_deviance(self.params, scale.times_factors(self.factors, u))
+        by_u = scale.transposed_times(self.factors, effects.sum_cells(found.gradient))
+        H = found.hessian(effects)
+        B = np.eye(len(u)) + 0.5 * scale.between_factors(self.factors, H)
+        return _AtEffects(found, found.deviance + float(u @ u), by_u + 2.0 * u, H, B)
 
     def plain(self, u: Vector) -> Vector | None:
         """Newton's method; None where it does not descend to a minimum."""

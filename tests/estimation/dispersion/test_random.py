@@ -22,6 +22,7 @@ from mixedfx.design.build import build
 from mixedfx.errors import ArgumentError, EngineRefusal
 from mixedfx.estimation.dispersion import cells
 from mixedfx.estimation.dispersion.laplace import LaplaceDeviance
+from mixedfx.estimation.dispersion.random import start_of
 from mixedfx.estimation.profiled import estimate_theta
 from mixedfx.formula.parser import parse_dispersion
 from mixedfx.likelihood.likelihood import GaussianLikelihood
@@ -798,6 +799,16 @@ def test_kenward_and_roger_are_refused():
 def test_other_engines_are_refused(engine):
     with pytest.raises(EngineRefusal, match="engine='profiled'"):
         fit_of("intercept", frame(), engine=engine)
+
+
+@pytest.mark.parametrize("log_sd", [-800.0, -400.0, 800.0])
+@pytest.mark.parametrize("reml", [True, False])
+def test_a_deviance_that_overflows_is_singular_and_no_warning(reml, log_sd):
+    problem = problem_of("crossed", reml)
+    params = start_of(problem)
+    params[problem.indices.mean_log_sd] = log_sd
+    with pytest.raises(np.linalg.LinAlgError):
+        problem(params)
 
 
 def test_too_many_columns_are_refused(monkeypatch):
