@@ -8,13 +8,14 @@ rows with their Hessian, ``theta - H^-1 g``, which costs two evaluations (Demide
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mixedfx.design.build import subset_rows
+from mixedfx.design.build import Design, subset_rows
 from mixedfx.design.checks import independent_columns
 from mixedfx.design.levels import Levels
 from mixedfx.errors import ArgumentError, DataError, EngineError, check_choice
@@ -23,6 +24,7 @@ from mixedfx.estimation.fitted_model import FittedModel, check_no_priors
 from mixedfx.estimation.profiled import estimate_theta
 from mixedfx.inference.family_estimates import linear_predictor
 from mixedfx.inference.prediction import fitted
+from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution
 from mixedfx.linalg.blas_threads import single_threaded_blas
@@ -83,15 +85,22 @@ def level_influence(fit: FittedModel, group: str, method: str) -> pd.DataFrame:
         changes = np.array(
             [deletion.without(codes != i, method) - deletion.estimates for i in range(len(levels))]
         )
+    nobs = np.bincount(codes, minlength=len(levels))
+    return table_of_changes(fit, changes, deletion.names, nobs, levels.labels.rename(group))
+
+
+def table_of_changes(
+    fit: FittedModel, changes: Vector, names: Sequence[str], nobs: Codes, levels: pd.Index
+) -> pd.DataFrame:
+    """Changes of the estimates without each level, (levels, estimates), with Cook's distances."""
     p = fit.crossprod.p
     cov, beta_changes = fit.solution.coefficient_covariance, changes[:, :p]
     precision = np.linalg.inv(cov.in_basis)
     if cov.qr_R is not None:
         beta_changes = beta_changes @ cov.qr_R.T
     distance = np.einsum("lp,pq,lq->l", beta_changes, precision, beta_changes) / max(p, 1)
-    table = pd.DataFrame(changes, columns=list(deletion.names), index=levels.labels.rename(group))
+    table = pd.DataFrame(changes, columns=list(names), index=levels)
     table.insert(0, "cooks_distance", distance, allow_duplicates=True)
-    nobs = np.bincount(codes, minlength=len(levels))
     table.insert(0, "nobs", nobs, allow_duplicates=True)
     return table
 
@@ -145,20 +154,29 @@ class LinearDeletion:
 def _estimates_without(fit: FittedModel, keep: Mask, method: str) -> Vector:
     """Estimates from some of the rows; NaN where they do not exist."""
     design = subset_rows(fit.design, keep)
-    n_estimates = fit.crossprod.p + 1 + fit.crossprod.parametrization.size
     zero_column = any(not term.model_matrix.any(axis=0).all() for term in design.rows.random_terms)
     if zero_column or len(independent_columns(design.rows.X)) < fit.crossprod.p:
-        return np.full(n_estimates, np.nan)
+        return no_estimates(fit)
     try:
         crossprod = fit.residual.crossproducts_of(design, keep, fit.crossprod.bases)
-        likelihood = GaussianLikelihood(crossprod, fit.reml)
-        if method == "refit":
-            theta = estimate_theta(design, likelihood, start=fit.solution.theta).theta
-        else:
-            theta = _one_step_theta(fit, likelihood)
-        return _estimates(likelihood.at(theta), theta)
+        return estimates_of(fit, design, crossprod, method)
     except (DataError, EngineError, np.linalg.LinAlgError):
-        return np.full(n_estimates, np.nan)
+        return no_estimates(fit)
+
+
+def no_estimates(fit: FittedModel) -> Vector:
+    """NaN for each of the estimates."""
+    return np.full(fit.crossprod.p + 1 + fit.crossprod.parametrization.size, np.nan)
+
+
+def estimates_of(fit: FittedModel, design: Design, crossprod: CrossProducts, method: str) -> Vector:
+    """Estimates from the cross-products of some rows, in the bases of all."""
+    likelihood = GaussianLikelihood(crossprod, fit.reml)
+    if method == "refit":
+        theta = estimate_theta(design, likelihood, start=fit.solution.theta).theta
+    else:
+        theta = _one_step_theta(fit, likelihood)
+    return _estimates(likelihood.at(theta), theta)
 
 
 def _one_step_theta(fit: FittedModel, likelihood: GaussianLikelihood) -> Vector:

@@ -266,7 +266,11 @@ class DiagnosticsMixin(ResultsBase):
         return shrinkage.pooling(self.model, group if group is not None else next(iter(groups), ""))
 
     def influence(
-        self, of: str = "obs", *, method: Literal["one_step", "refit"] = "one_step"
+        self,
+        of: str = "obs",
+        *,
+        method: Literal["one_step", "refit"] = "one_step",
+        data: Any = None,
     ) -> pd.DataFrame:
         """
         Measure the influence of single rows, or of the levels of a group.
@@ -277,6 +281,9 @@ class DiagnosticsMixin(ResultsBase):
             ``"obs"`` for rows, or a grouping factor.
         method : {"one_step", "refit"}
             For levels: one Newton step from the optimum, or a whole fit without each.
+        data : source of rows, optional
+            Where the rows were read in chunks: the same source, which is read once more for the
+            levels of a linear fit.
 
         Returns
         -------
@@ -312,7 +319,7 @@ class DiagnosticsMixin(ResultsBase):
         309    0.48
         Name: Days, dtype: float64
         """
-        return tables.influence(self.model, of, method)
+        return tables.influence(self.model, of, method, data)
 
     # ---------------------------------------------------------------- collinearity and rank
 

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from mixedfx.design.source import as_frame
+from mixedfx.design.stream.streamed_rows import StreamedRows
 from mixedfx.errors import ArgumentError, brief, check_choice
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference import influence as influences
@@ -16,6 +17,7 @@ from mixedfx.inference import prediction, several_prediction
 from mixedfx.inference.information_criteria import aic, bic
 from mixedfx.inference.variance_explained import variance_shares
 from mixedfx.results.frames import FRAMES, converted
+from mixedfx.streamed import level_influence as streamed_influence
 from mixedfx.streamed.output import with_rows_of, write_parts
 
 
@@ -116,11 +118,18 @@ def _augmented(fit: FittedModel, data: Any = None) -> pd.DataFrame:
     return table.join(computed)
 
 
-def influence(fit: FittedModel, of: str = "obs", method: str = "one_step") -> pd.DataFrame:
+def influence(
+    fit: FittedModel, of: str = "obs", method: str = "one_step", data: Any = None
+) -> pd.DataFrame:
     """Influence of the rows, or of the levels of a grouping factor."""
     check_choice("method", method, ("one_step", "refit"))
     groups = influences.influence_groups(fit)
     check_choice("of", of, ("obs", *groups))
+    in_chunks = isinstance(fit.rows, StreamedRows)
+    if of in groups and in_chunks and fit.spec.residual.linear:
+        return streamed_influence.level_influence(fit, of, method, data)
+    if data is not None and not in_chunks:
+        raise ArgumentError("data= is of fits whose rows were read in chunks: leave it out.")
     if of in groups:
         return influences.level_influence(fit, of, method)
     return influences.row_influence(fit)

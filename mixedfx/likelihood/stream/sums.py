@@ -250,6 +250,14 @@ def added(total: RowSums | None, own: RowSums) -> RowSums:
     return replace(total, **_added_fields(total, own, leave=_BY_LEVEL))
 
 
+def added_by_stratum(total: RowSumsByStratum | None, own: RowSumsByStratum) -> RowSumsByStratum:
+    """Sums by stratum over the rows of both, those by pair in the tables of a total."""
+    if total is None:
+        first: RowSumsByStratum = _in_tables(own)
+        return first
+    return RowSumsByStratum(**_added_fields(total, own))
+
+
 def _in_tables(sums: Any) -> Any:
     """The same sums, those by pair in tables."""
     if isinstance(sums, PairSums):

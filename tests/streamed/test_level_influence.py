@@ -1,0 +1,100 @@
+"""Influence of levels on fits whose rows were read in chunks.
+
+Source of truth: that on the fit of the same rows in memory.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+import pytest
+from streamed import streamed_cases
+from tiers import but_for
+
+import mixedfx as mfx
+from mixedfx.errors import ArgumentError, RowsNotInMemory, SourceChangedError
+
+ROWS = streamed_cases.table()
+CASES = {
+    "slope": "g",
+    "crossed": "h",
+    "nested": "school",
+    "uncorrelated": "g",
+    "weights": "g",
+    "offset": "g",
+    "transforms": "g",
+    "means": "g",
+    "interaction group": "f:h",
+    "strata": "g",
+    "strata of crossed": "h",
+}
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def source() -> list:
+    return [ROWS.iloc[a : a + 90] for a in range(0, len(ROWS), 90)]
+
+
+def assert_same(found: pd.DataFrame, expected: pd.DataFrame, bse: float) -> None:
+    assert list(found) == list(expected)
+    pd.testing.assert_index_equal(found.index, expected.index)
+    pd.testing.assert_series_equal(found["nobs"], expected["nobs"])
+    # Changes of the estimates, of which the searches of both fits leave 1e-5 of an error.
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4 * bse)
+
+
+@pytest.mark.parametrize("name", but_for(CASES, ["crossed", "strata"]))
+def test_steps_without_each_level_are_those_of_rows_in_memory(name):
+    whole, parts = (streamed_cases.fit(name, data) for data in (ROWS, source))
+    group = CASES[name]
+    found = parts.influence(group, data=source)
+    assert_same(found, whole.influence(group), float(whole.bse.min()))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", ["slope", "crossed", "weights"])
+def test_fits_without_each_level_are_those_of_rows_in_memory(name):
+    whole, parts = (streamed_cases.fit(name, data) for data in (ROWS, source))
+    found = parts.influence(CASES[name], method="refit", data=source)
+    expected = whole.influence(CASES[name], method="refit")
+    assert_same(found, expected, 10.0 * float(whole.bse.min()))
+
+
+@pytest.mark.full
+def test_a_level_that_a_coefficient_rests_on_has_no_change():
+    data = pd.DataFrame({"g": np.arange(60) % 12, "y": np.random.default_rng(1).normal(size=60)})
+    data["x"] = (data["g"] == 3).astype(float)
+    whole = mfx.lmer("y ~ x + (1 | g)", data)
+    parts = mfx.lmer("y ~ x + (1 | g)", data, chunk_rows=25)
+    found, expected = parts.influence("g", data=data), whole.influence("g")
+    assert found.loc[3, "x":].isna().all()
+    pd.testing.assert_frame_equal(found.isna(), expected.isna())
+
+
+def test_without_the_source_the_way_is_said():
+    parts = streamed_cases.fit("slope", source)
+    with pytest.raises(RowsNotInMemory, match=r"fit\.influence\(\.\.\., data=source\)"):
+        parts.influence("g")
+    with pytest.raises(RowsNotInMemory, match=r"fit\.augment\(source, to='folder'\)"):
+        parts.influence()
+
+
+def test_other_rows_are_refused():
+    parts = streamed_cases.fit("slope", source)
+    for other in (ROWS.head(300), ROWS.assign(y=ROWS["y"] + ROWS["w"])):
+        with pytest.raises(SourceChangedError, match="are not the 387 rows"):
+            parts.influence("g", data=other)
+
+
+def test_rows_in_memory_are_not_given():
+    with pytest.raises(ArgumentError, match="leave it out"):
+        streamed_cases.fit("slope", ROWS).influence("g", data=ROWS)
