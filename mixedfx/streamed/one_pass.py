@@ -37,6 +37,7 @@ from mixedfx.errors import DataError
 from mixedfx.likelihood.recentred import smallest_eigenvalue
 from mixedfx.likelihood.stream.assembly import level_numbers, plan_reduction
 from mixedfx.likelihood.stream.sums import (
+    ChunkColumns,
     ReductionPlan,
     RowSums,
     combine,
@@ -131,7 +132,7 @@ class PortionPlan:
     def reduce(self, frame: pd.DataFrame, found: CompleteRows) -> RowSums | None:
         """Sums of a chunk."""
         rows = self.rows(frame, found)
-        return None if rows is None else reduce_rows(*rows, self.plan)
+        return None if rows is None else reduce_rows(ChunkColumns(*rows, self.plan))
 
     def finished(self, learned: Learned, sums: RowSums) -> Reduced | None:
         """Plan and sums of the levels that have rows; None where the rows are to be read again."""

@@ -9,6 +9,7 @@ from functools import partial
 from mixedfx.design.rows import ModelRows
 from mixedfx.design.stream.request import CompleteRows
 from mixedfx.likelihood.stream.sums import (
+    ChunkColumns,
     ReductionPlan,
     RowSums,
     added,
@@ -62,16 +63,17 @@ class Summation:
 
     def add(self, rows: ModelRows, found: CompleteRows) -> None:
         """Add the rows of a chunk; waits for some before, so that few are in memory."""
+        chunk = ChunkColumns(rows, found, self._plan)
+        if _SUMMED == 1:  # the thread that sums has more to do than this one
+            chunk.made()
         if len(self._running) > _SUMMED:
             self._running.popleft().result()
-        self._total = self._threads.submit(self._added, self._total, rows, found)
+        self._total = self._threads.submit(self._added, self._total, chunk)
         self._running.append(self._total)
 
-    def _added(
-        self, before: Future[RowSums] | None, rows: ModelRows, found: CompleteRows
-    ) -> RowSums:
+    def _added(self, before: Future[RowSums] | None, chunk: ChunkColumns) -> RowSums:
         """Sums up to a chunk, given those up to the one before, which was begun before."""
-        own = reduce_rows(rows, found, self._plan, self._take_spare())
+        own = reduce_rows(chunk, self._take_spare())
         if before is None:
             return added(None, own)
         total = added(before.result(), own)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -103,27 +104,56 @@ class RowSums:
     by_stratum: RowSumsByStratum | None  # of equal residual variance, where there are several
 
 
+@dataclass(frozen=True)
+class ChunkColumns:
+    """Rows of a chunk, and their columns in the bases of a plan, which are made once."""
+
+    rows: ModelRows
+    found: CompleteRows
+    plan: ReductionPlan
+
+    @cached_property
+    def of_X(self) -> Matrix:
+        """Fixed columns, (P, n)."""
+        return np.ascontiguousarray(self.plan.fixed_columns(self.rows.X).T)
+
+    @cached_property
+    def response(self) -> Vector:
+        """Response less offset."""
+        return self.rows.response_less_offset
+
+    @cached_property
+    def residuals(self) -> Vector:
+        """Response less the predictions of the plan."""
+        return np.asarray(self.response - self.of_X.T @ self.plan.coef)
+
+    @cached_property
+    def by_group(self) -> list[LevelRows]:
+        """Random terms of each grouping factor."""
+        return _by_group(self.rows, self.plan.bases)
+
+    def made(self) -> ChunkColumns:
+        """Themselves, made now."""
+        for columns in (self.of_X, self.residuals, self.by_group):
+            assert columns is not None
+        return self
+
+
 def reduce_chunk(frame: pd.DataFrame, plan: ReductionPlan) -> RowSums:
     """Sums over the complete rows of a chunk."""
-    rows, found = plan.design.rows(frame)
-    return reduce_rows(rows, found, plan)
+    return reduce_rows(ChunkColumns(*plan.design.rows(frame), plan))
 
 
-def reduce_rows(
-    rows: ModelRows, found: CompleteRows, plan: ReductionPlan, spare: RowSums | None = None
-) -> RowSums:
+def reduce_rows(chunk: ChunkColumns, spare: RowSums | None = None) -> RowSums:
     """
     Sums over the rows that a chunk has, in which nothing of the user's is called.
 
     Sums by level are put into the arrays of those of another chunk, if these are not needed.
     """
-    X, w = plan.fixed_columns(rows.X), rows.weights
-    y = rows.response_less_offset
-    residuals = y - X @ plan.coef
-    columns = list(np.ascontiguousarray(X.T))
+    rows, plan, w = chunk.rows, chunk.plan, chunk.rows.weights
+    columns, residuals, by_group = list(chunk.of_X), chunk.residuals, chunk.by_group
     XytXy = column_products([*columns, residuals], w)
     XtX = XytXy[:-1, :-1] if w is None else column_products(columns, None)
-    by_group = _by_group(rows, plan.bases)
     spares = [None] * len(by_group) if spare is None else zip(spare.ZtZ, spare.ZtXy, strict=True)
     sums = [
         own.sums([*columns, residuals], w, arrays)
@@ -143,9 +173,9 @@ def reduce_rows(
         squares=tuple(_squares(term.model_matrix) for term in rows.random_terms),
         log_weights=0.0 if w is None else float(np.log(w).sum()),
         offset_sum=0.0 if rows.offset is None else float(rows.offset.sum()),
-        largest=_largest(rows, y, residuals),
+        largest=_largest(rows, chunk.response, residuals),
         not_indicators=_not_indicators(plan, rows.X),
-        variable_sums=found.sums,
+        variable_sums=chunk.found.sums,
         by_stratum=_by_stratum(plan, rows, by_group, [*columns, residuals]),
     )
 
