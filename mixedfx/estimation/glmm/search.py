@@ -81,8 +81,9 @@ class MarginalObjective:
         self.beta_start = np.zeros(likelihood.model.p) if beta_start is None else beta_start
         self.last: tuple[Vector, MarginalEvaluation] | None = None
         self.curvature: LaplaceCurvature | None = None
-        # Whether the exact Hessian will be asked for at each point, with which the gradient comes.
-        self.with_hessian = False
+        # Whether the exact Hessian will be asked for at each lower point, and the lowest value. The
+        # gradient comes with it. At others it is not computed: modes are not followed from there.
+        self.with_hessian, self.least = False, np.inf
 
     def __call__(self, x: Vector) -> tuple[float, Vector]:
         """Deviance and gradient; infinite where the modes are not found, or nearly merge."""
@@ -93,7 +94,8 @@ class MarginalObjective:
             return np.inf, np.zeros_like(x)
         if not np.isfinite(value) or evaluation.modes.least_curvature < LEAST_CURVATURE:
             return np.inf, np.zeros_like(x)
-        if self.with_hessian:
+        if self.with_hessian and value < self.least:
+            self.least = value
             self.exact_hessian(x)
         if (known := self._curvature_at(x)) is not None and np.isfinite(known.gradient).all():
             return value, known.gradient
@@ -121,7 +123,8 @@ class MarginalObjective:
         curvature, last = self.curvature, self.last
         if curvature is None or last is None:
             return self.modes_start
-        nearer = np.linalg.norm(x - curvature.x) <= np.linalg.norm(x - last[0])
+        from_curvature, from_last = x - curvature.x, x - last[0]
+        nearer = from_curvature @ from_curvature <= from_last @ from_last
         return curvature.modes_near(x) if nearer else self.modes_start
 
     def starts_as(self, other: MarginalObjective, end: Vector, x: Vector) -> None:
@@ -188,8 +191,8 @@ class MarginalObjective:
 
 
 def _same(x: Vector, other: Vector) -> bool:
-    """Whether two points are one."""
-    return x is other or np.array_equal(x, other)
+    """Whether two points of one objective are one."""
+    return x is other or bool((x == other).all())
 
 
 def free_coordinates(

@@ -220,17 +220,18 @@ class _Search:
     ) -> tuple[list[Matrix], RowsAt, Vector]:
         """The longest of the steps 1, 1/2, ... to the target at which the objective falls."""
         share: Vector | None = None
+        most = before + 1e-12 * (1.0 + np.abs(before)) + self.rows.rounding
         for _ in range(_MAX_HALVINGS):
             trial = target
             if share is not None:
                 trial = [v + share * (t - v) for v, t in zip(u, target, strict=True)]
             trial_at = self._at(trial, third=third)
             after = self._objective(trial, trial_at)
-            # Negated, so that NaN is a failure.
-            failed = ~(after <= before + 1e-12 * (1.0 + np.abs(before)) + self.rows.rounding)
-            if not failed.any():
+            # NaN is no fall.
+            fell = after <= most
+            if fell.all():
                 return trial, trial_at, after
-            share = np.where(failed, 0.5, 1.0) * (1.0 if share is None else share)
+            share = np.where(fell, 1.0, 0.5) * (1.0 if share is None else share)
         raise ModesNotFound("no step lowers the objective of the conditional modes")
 
     def _objective(self, u: list[Matrix], at: RowsAt) -> Vector:
