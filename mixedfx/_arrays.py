@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,11 @@ def set_readonly(*values: Any) -> None:
     for value in values:
         if isinstance(value, np.ndarray):
             value.setflags(write=False)
+
+
+def all_finite(*arrays: npt.NDArray[np.float64]) -> bool:
+    """Whether all numbers are finite: their sum of squares says so at once, unless it overflows."""
+    return all(math.isfinite(np.vdot(a, a)) or bool(np.isfinite(a).all()) for a in arrays)
 
 
 def column_of_ones(n: int) -> npt.NDArray[np.float64]:

@@ -133,7 +133,7 @@ def effects_on_boundary(factor: Matrix) -> tuple[Component, ...]:
         return (Component("sd", (0,), 0.0),) if abs(factor.item()) < ZERO else ()
     sds = np.sqrt(np.einsum("ij,ij->i", factor, factor))
     zero = sds < ZERO
-    if not zero.any() and is_regular(factor / sds[:, None], ZERO):
+    if not np.logical_or.reduce(zero) and is_regular(factor / sds[:, None], ZERO):
         return ()
     found = [Component("sd", (i,), 0.0) for i in np.flatnonzero(zero).tolist()]
     if (~zero).sum() > 1:
@@ -194,7 +194,7 @@ def is_regular(factor: Matrix, tolerance: float) -> bool:
 def lower_triangular_factor(factor: Matrix) -> Matrix:
     """Lower triangular L with ``L L' = F F'``, from the QR factorisation of ``F'``."""
     k = len(factor)
-    if k == 1 or not factor[_above_diagonal(factor.shape)].any():
+    if k == 1 or not np.logical_or.reduce(factor[_above_diagonal(factor.shape)]):
         return factor
     R = np.array(dgeqrf(factor.T)[0][: min(factor.shape)])
     R.T[_above_diagonal((k, len(R)))] = 0.0
@@ -204,8 +204,8 @@ def lower_triangular_factor(factor: Matrix) -> Matrix:
 def relative_factor(cov: Matrix) -> Matrix:
     """Lower triangular Lambda with ``Lambda Lambda' = cov``, for a semidefinite ``cov``."""
     root, info = dpotrf(cov, lower=1, clean=1)
-    pivots = root.diagonal()
-    if info == 0 and pivots.min(initial=1.0) > _REGULAR * pivots.max(initial=1.0):
+    pivots = [1.0, *root.diagonal().tolist()]
+    if info == 0 and min(pivots) > _REGULAR * max(pivots):
         return np.asarray(root)
     values, vectors = np.linalg.eigh(cov)
     root = vectors * np.sqrt(np.clip(values, 0.0, None))

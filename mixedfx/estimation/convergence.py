@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from mixedfx._arrays import all_finite
 from mixedfx._deprecation import renamed_attribute
 from mixedfx._escaping import html_block
 from mixedfx.estimation import monte_carlo as monte_carlo_errors
@@ -233,8 +234,8 @@ def diagnose_convergence(
     largest, decrement, curvature = 0.0, 0.0, np.inf
     if len(gradient):
         largest = decrement = curvature = np.nan
-        if np.isfinite(gradient).all() and np.isfinite(hessian).all():
-            largest = float(np.abs(gradient).max())
+        if all_finite(gradient, hessian):
+            largest = float(np.maximum.reduce(np.abs(gradient)))
             decrement, curvature = newton_decrement(gradient, hessian)
     return ConvergenceDiagnostics(
         largest,
@@ -255,7 +256,7 @@ def newton_decrement(gradient: Vector, hessian: Matrix) -> tuple[float, float]:
     """Newton decrement, null directions by their gradient, and the smallest curvature."""
     if not len(gradient):
         return 0.0, np.inf
-    if not np.isfinite(hessian).all():
+    if not all_finite(hessian):
         return np.inf, np.nan
     values, vectors = eigenvectors(hessian)
     along, curvatures = (gradient @ vectors).tolist(), values.tolist()

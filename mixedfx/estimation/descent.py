@@ -371,8 +371,10 @@ def _minimize_once(
 def _reduced_rank_factors(objective: ScaledDeviance, end: TrustRegionResult) -> list[Matrix]:
     """Scaled factors of full column rank, nearly null directions dropped at no cost in deviance."""
     crossprod, scaled = objective.crossprod, objective.scaled(end.x)
-    nonzero = full_rank_factors(crossprod.parametrization, scaled, 0.0)
     truncated = full_rank_factors(crossprod.parametrization, scaled, _NEARLY_ZERO)
+    if all(a is b for a, b in zip(truncated, scaled, strict=True)):
+        return scaled  # regular
+    nonzero = full_rank_factors(crossprod.parametrization, scaled, 0.0)
     if all(a.shape == b.shape for a, b in zip(nonzero, truncated, strict=True)):
         return nonzero
     deviance = objective.likelihood.at_factors([square_factor(F) for F in truncated]).deviance

@@ -15,6 +15,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from mixedfx._arrays import all_finite
 from mixedfx.errors import ResponseError
 from mixedfx.estimation.boundary import SLOPE_TOLERANCE
 from mixedfx.estimation.convergence import newton_decrement
@@ -114,7 +115,7 @@ def _evaluated(end: Descent, factors: Sequence[Matrix]) -> tuple[Descent, Hessia
 def is_improvable(at: HessianAtOptimum, end: Descent) -> bool:
     """Whether a further step gains, the curvature is negative, or the boundary can be left."""
     relative = at.relative
-    if not (np.isfinite(relative.gradient).all() and np.isfinite(relative.hessian).all()):
+    if not all_finite(relative.gradient, relative.hessian):
         return False
     decrement, curvature = newton_decrement(relative.gradient, relative.hessian)
     leaves_boundary = -np.inf < end.boundary_slope < -SLOPE_TOLERANCE

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from mixedfx._arrays import all_finite
 from mixedfx.covariance.coordinates import Coordinates, concatenate
 from mixedfx.covariance.parametrization import identity_params
 from mixedfx.estimation.dense_moments import dense_moments
@@ -77,7 +78,7 @@ def moment_estimates(
         values = np.minimum(np.maximum(values, _MIN_VARIANCE), _MAX_VARIANCE)
         params.append(structure.nearest((vectors * values) @ vectors.T, at))
     theta = concatenate(params)
-    return theta if np.isfinite(theta).all() else identity_params(crossprod.parametrization)
+    return theta if all_finite(theta) else identity_params(crossprod.parametrization)
 
 
 def _moments_by_factor(crossprod: CrossProducts) -> tuple[list[Matrix], float]:

@@ -149,10 +149,10 @@ def block_matrix(
 def _check_residuals(design: Design, residuals: Vector) -> None:
     """Refuse a response that the fixed part explains exactly."""
     rows = design.rows
-    size = float(np.abs(rows.response_less_offset).max())
+    size = float(np.maximum.reduce(np.abs(rows.response_less_offset)))
     if rows.offset is not None:
         size = max(size, float(np.abs(rows.offset).max()))
-    largest = float(np.abs(residuals).max())
+    largest = float(np.maximum.reduce(np.abs(residuals)))
     check_something_left(design.spec, largest, size, has_offset=rows.offset is not None)
 
 

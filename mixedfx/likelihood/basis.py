@@ -123,8 +123,8 @@ class ColumnBasis:
             return _with_signs(lower_triangular_factor(own / self._scale[:, None]))
         changed = self.T @ own
         # A standard deviation of zero is exactly zero in any basis.
-        rounding = _ROUNDING * (np.abs(self.T) @ np.abs(own)).max(axis=1)
-        changed[np.abs(changed).max(axis=1) <= rounding] = 0.0
+        rounding = _ROUNDING * np.maximum.reduce(np.abs(self.T) @ np.abs(own), axis=1)
+        changed[np.maximum.reduce(np.abs(changed), axis=1) <= rounding] = 0.0
         return _with_signs(lower_triangular_factor(changed))
 
     def own_factor(self, factor: Matrix) -> Matrix:
@@ -137,7 +137,7 @@ class ColumnBasis:
         """Sums of squares of M's columns, (k,), from the cross-products of the basis's."""
         if self.is_identity:
             return products.diagonal()
-        return np.asarray(((products @ self.inverse) * self.inverse).sum(axis=0))
+        return np.asarray(np.add.reduce((products @ self.inverse) * self.inverse, axis=0))
 
     def effects(self, own: Matrix) -> Matrix:
         """Effects ``T b~`` of M's columns, (k, levels), from those of the basis."""
@@ -168,7 +168,7 @@ def well_conditioned(M: Matrix, w: Vector | None) -> ColumnBasis | None:
     means = np.zeros(k)
     total = float(n) if w is None else float(w.sum())
     if k > 1 and (M[:, 0] == 1.0).all():
-        means[1:] = (M[:, 1:].sum(axis=0) if w is None else w @ M[:, 1:]) / total
+        means[1:] = (np.add.reduce(M[:, 1:]) if w is None else w @ M[:, 1:]) / total
     centred = M - means if means.any() else M
     weighted = centred if w is None else np.sqrt(w)[:, None] * centred
     products = weighted.T @ weighted

@@ -81,7 +81,8 @@ class DensePoint:
             raise np.linalg.LinAlgError("the penalised cross-products are not positive definite")
         pivots = root.diagonal()
         last, nu = float(pivots[-1]), crossprod.nu(reml=reml)
-        log_det = 2.0 * float(np.log(pivots[: r - 1 if reml else q]).sum()) - crossprod.log_weights
+        logs = np.log(pivots[: r - 1 if reml else q])
+        log_det = 2.0 * float(np.add.reduce(logs)) - crossprod.log_weights
         log_det += crossprod.log_det_qr if reml else 0.0
         pwrss = last * last
         sigma2 = crossprod.sigma_at(pwrss, nu) ** 2

@@ -154,9 +154,9 @@ def deviance_rounding(solution: Solution) -> float:
     of_response = _SHARE_OF_BOUND * nu * float(crossprod.XytXy[-1, -1]) / solution.pwrss
     # Phi is zero where a coefficient is known: t_j^2 Phi_jj is written without dividing by it.
     scaled_t_squared = (solution.coef_vector[:p] / solution.sigma) ** 2
-    Phi = np.diagonal(solution.vcov_in_basis)
-    lost = np.diagonal(crossprod.XytXy)[:p] * (float(solution.reml) * Phi + scaled_t_squared)
-    of_coefficients = float(lost.sum())
+    Phi = solution.vcov_in_basis.diagonal()
+    lost = float(solution.reml) * Phi + scaled_t_squared
+    of_coefficients = float(crossprod.XytXy.diagonal()[:p] @ lost)
     of_effects = crossprod.n * _lost_to_effects(solution)
     return max(of_response + of_coefficients, of_effects) * _EPSILON
 

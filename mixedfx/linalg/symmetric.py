@@ -56,7 +56,8 @@ def solve_positive(A: Matrix, b: Vector) -> Vector | None:
 def solve_or_least_norm(A: Matrix, b: Vector) -> Vector:
     """Solution (k,) of ``A x = b``; that of least norm where A is singular."""
     lu, pivots, info = dgetrf(A)
-    if info == 0 and dgecon(lu, float(np.abs(A).sum(axis=0).max()))[0] > _SINGULAR:
+    norm = max(np.add.reduce(np.abs(A), axis=0).tolist(), default=0.0)
+    if info == 0 and dgecon(lu, norm)[0] > _SINGULAR:
         return np.asarray(dgetrs(lu, pivots, b)[0])
     return np.asarray(np.linalg.lstsq(A, b, rcond=None)[0])
 
