@@ -43,10 +43,7 @@ def is_balanced(likelihood: GaussianLikelihood) -> bool:
     gram[:-1, :-1] = [[np.vdot(B, B) for B in row] for row in blocks]
     gram[-1, :-1] = gram[:-1, -1] = [row[i].trace() for i, row in enumerate(blocks)]
     gram[-1, -1] = crossprod.n - crossprod.p
-    return all(
-        _is_in_span(gram, blocks, i, j)
-        for i, j in itertools.combinations_with_replacement(range(len(parts)), 2)
-    )
+    return _are_in_span(gram, blocks)
 
 
 def _projected(S: Matrix, q: int) -> Matrix:
@@ -58,12 +55,17 @@ def _projected(S: Matrix, q: int) -> Matrix:
     return S[:q, :q] - XtZ.T @ solved if not info else np.full((q, q), np.nan)
 
 
-def _is_in_span(gram: Matrix, blocks: list[list[Matrix]], i: int, j: int) -> bool:
-    """Whether the part of ``A_i A_j = P Z_i N_ij Z_j'P`` outside of the span is rounding."""
-    N_ij = blocks[i][j]
-    norm = float(np.vdot(blocks[i][i] @ N_ij, N_ij @ blocks[j][j]))
-    products = [np.vdot(row[i] @ N_ij, row[j]) for row in blocks]  # tr(A_i A_j A_k)
-    along = np.array([*products, np.vdot(N_ij, N_ij)])
-    _, solved, info = dposv(gram, along)
+def _are_in_span(gram: Matrix, blocks: list[list[Matrix]]) -> bool:
+    """Whether the part of each ``A_i A_j = P Z_i N_ij Z_j'P`` outside of the span is rounding."""
+    norms, along = [], []
+    for i, j in itertools.combinations_with_replacement(range(len(blocks)), 2):
+        N_ij = blocks[i][j]
+        norms.append(float(np.vdot(blocks[i][i] @ N_ij, N_ij @ blocks[j][j])))
+        products = [np.vdot(row[i] @ N_ij, row[j]) for row in blocks]  # tr(A_i A_j A_k)
+        along.append([*products, np.vdot(N_ij, N_ij)])
+    _, solved, info = dposv(gram, np.array(along).T)
+    inside = np.add.reduce(np.array(along).T * solved).tolist()
     # Negated, so that NaN is outside; a singular Gram matrix has terms that are not identified.
-    return not info and abs(norm - float(along @ solved)) <= _ROUNDING * norm
+    return not info and all(
+        abs(norm - part) <= _ROUNDING * norm for norm, part in zip(norms, inside, strict=True)
+    )

@@ -226,9 +226,14 @@ def diagnose_convergence(
     boundary: tuple[str, ...],
     optimizer_result: OptimizerResult,
     rounding: float = 0.0,
+    newton: tuple[float, float] | None = None,
     **found: Unpack[FoundElsewhere],
 ) -> ConvergenceDiagnostics:
-    """Evaluate the conditions of a minimum from the derivatives by the free parameters."""
+    """
+    Evaluate the conditions of a minimum from the derivatives by the free parameters.
+
+    ``newton`` is what :func:`newton_decrement` has of them, where it is known.
+    """
     tolerance = max(_MOST_TO_GAIN, 10.0 * optimizer_result.tolerance)
     tolerance += rounding + _ROUNDING * abs(optimizer_result.deviance)
     largest, decrement, curvature = 0.0, 0.0, np.inf
@@ -236,7 +241,7 @@ def diagnose_convergence(
         largest = decrement = curvature = np.nan
         if all_finite(gradient, hessian):
             largest = float(np.maximum.reduce(np.abs(gradient)))
-            decrement, curvature = newton_decrement(gradient, hessian)
+            decrement, curvature = newton or newton_decrement(gradient, hessian)
     return ConvergenceDiagnostics(
         largest,
         decrement,

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from mixedfx._arrays import set_readonly
 from mixedfx.covariance.coordinates import concatenate
 from mixedfx.estimation.boundary import rank_reduced_coordinates
+from mixedfx.estimation.convergence import newton_decrement
 from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance
 from mixedfx.likelihood.dense import DENSE_EFFECTS
 from mixedfx.likelihood.dense_point import DensePoint
@@ -56,6 +57,11 @@ class HessianAtOptimum:
         scale = np.sqrt(np.maximum.reduce(moved, axis=1, initial=1.0))
         hessian = self.hessian * (scale[:, None] * scale)
         return HessianAtOptimum(self.scaled, self.x / scale, self.gradient * scale, hessian)
+
+    @cached_property
+    def newton(self) -> tuple[float, float]:
+        """Newton decrement, null directions by their gradient, and the smallest curvature."""
+        return newton_decrement(self.gradient, self.hessian)
 
     @cached_property
     def vcov_jacobian(self) -> CoefficientCovariance:

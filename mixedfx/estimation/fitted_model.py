@@ -184,8 +184,15 @@ class FittedModel:
         derivatives = self.priors.derivatives(
             lambda: self.residual.derivatives(lambda: self._curvature().relative)
         )
+        free = self.residual.free_derivatives(derivatives.gradient, derivatives.hessian)
+        as_known = (
+            isinstance(derivatives, HessianAtOptimum)
+            and free[0] is derivatives.gradient
+            and free[1] is derivatives.hessian
+        )
         return diagnose_convergence(
-            *self.residual.free_derivatives(derivatives.gradient, derivatives.hessian),
+            *free,
+            newton=derivatives.newton if as_known else None,
             boundary=boundary + self.residual.at_ends.names,
             optimizer_result=self.optimizer_result,
             rounding=self.residual.rounding(self.solution),

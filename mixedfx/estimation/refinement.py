@@ -18,7 +18,6 @@ import numpy.typing as npt
 from mixedfx._arrays import all_finite
 from mixedfx.errors import ResponseError
 from mixedfx.estimation.boundary import SLOPE_TOLERANCE
-from mixedfx.estimation.convergence import newton_decrement
 from mixedfx.estimation.curvature import (
     HessianAtOptimum,
     dense_derivatives,
@@ -82,7 +81,7 @@ def _polished(end: Descent, control: Control) -> tuple[Descent, HessianAtOptimum
     ):
         x = run.x - step
         polished, at, value = _evaluated(end, end.objective.scaled(x))
-        left, _ = newton_decrement(at.gradient, at.hessian)
+        left, _ = at.newton
         least = min(gain, max(control.tolerance, _LEAST_POLISH))
         if left < least and value < end.value + _LEAST_GAIN_SMALL:
             last = TrustRegionResult(at.x, value, at.gradient, at.hessian, left, 1, True, (value,))
@@ -117,7 +116,7 @@ def is_improvable(at: HessianAtOptimum, end: Descent) -> bool:
     relative = at.relative
     if not all_finite(relative.gradient, relative.hessian):
         return False
-    decrement, curvature = newton_decrement(relative.gradient, relative.hessian)
+    decrement, curvature = relative.newton
     leaves_boundary = -np.inf < end.boundary_slope < -SLOPE_TOLERANCE
     least = _LEAST_GAIN_SMALL if at.scaled.is_small else _LEAST_GAIN
     return decrement > least or curvature < _NEGATIVE_CURVATURE or leaves_boundary
