@@ -40,8 +40,9 @@ def is_balanced(likelihood: GaussianLikelihood) -> bool:
     N, parts = _projected(dense.matrix, dense.q), dense.columns
     blocks = [[N[a, b] for b in parts] for a in parts]
     gram = np.empty((len(parts) + 1,) * 2)  # tr(A_i A_j), P last
-    gram[:-1, :-1] = [[np.vdot(B, B) for B in row] for row in blocks]
-    gram[-1, :-1] = gram[:-1, -1] = [row[i].trace() for i, row in enumerate(blocks)]
+    starts = [part.start for part in parts]
+    gram[:-1, :-1] = np.add.reduceat(np.add.reduceat(N * N, starts, axis=0), starts, axis=1)
+    gram[-1, :-1] = gram[:-1, -1] = np.add.reduceat(N.diagonal(), starts)
     gram[-1, -1] = crossprod.n - crossprod.p
     return _are_in_span(gram, blocks)
 
@@ -60,11 +61,15 @@ def _are_in_span(gram: Matrix, blocks: list[list[Matrix]]) -> bool:
     norms, along = [], []
     for i, j in itertools.combinations_with_replacement(range(len(blocks)), 2):
         N_ij = blocks[i][j]
-        norms.append(float(np.vdot(blocks[i][i] @ N_ij, N_ij @ blocks[j][j])))
-        products = [np.vdot(row[i] @ N_ij, row[j]) for row in blocks]  # tr(A_i A_j A_k)
+        left = [row[i] @ N_ij for row in blocks]
+        right = left[i] if i == j else N_ij @ blocks[j][j]
+        norms.append(float(np.vdot(left[i], right)))
+        # tr(A_i A_j A_k)
+        products = [np.vdot(of_k, row[j]) for of_k, row in zip(left, blocks, strict=True)]
         along.append([*products, np.vdot(N_ij, N_ij)])
-    _, solved, info = dposv(gram, np.array(along).T)
-    inside = np.add.reduce(np.array(along).T * solved).tolist()
+    columns = np.array(along).T
+    _, solved, info = dposv(gram, columns)
+    inside = np.add.reduce(columns * solved).tolist()
     # Negated, so that NaN is outside; a singular Gram matrix has terms that are not identified.
     return not info and all(
         abs(norm - part) <= _ROUNDING * norm for norm, part in zip(norms, inside, strict=True)

@@ -16,8 +16,10 @@ from hypothesis import given
 from tiers import examples
 
 import mixedfx as mfx
+from mixedfx.covariance.coordinates import Coordinates
 from mixedfx.design.build import build
 from mixedfx.likelihood.dense import DenseCrossProducts
+from mixedfx.likelihood.dense_point import DensePoint
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.scaled import ScaledLikelihood
 from mixedfx.linalg.differences import jacobian, relative_steps
@@ -139,3 +141,29 @@ def test_pairs_of_levels_within_a_factor_are_in_the_dense_matrix(reml):
     likelihood = fit.model.likelihood
     expected = [likelihood.at_factors([s * np.eye(1)]).deviance for s in sds[:, 0]]
     np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
+@pytest.fixture(scope="module")
+def sleep_likelihood():
+    design = build(mfx.parse("Reaction ~ Days + (Days | Subject)"), mfx.datasets.load("sleepstudy"))
+    return GaussianLikelihood.from_design(design, reml=True)
+
+
+def test_at_identities_nothing_is_multiplied(sleep_likelihood):
+    dense, unit = sleep_likelihood.dense, [np.eye(2)]
+    short = DensePoint.at_identity(dense, unit, reml=True)
+    full = DensePoint.of(dense, unit, reml=True)
+    assert short.deviance == full.deviance
+    np.testing.assert_array_equal(short.half, full.half)
+
+
+def test_second_derivatives_are_kept_for_the_point_and_coordinates_they_are_of(sleep_likelihood):
+    coordinates = sleep_likelihood.parametrization.coordinates
+    x = np.array([0.9, 0.1, 0.5])
+    point = ScaledLikelihood(sleep_likelihood, coordinates).dense_point(x)
+    first = point.hessian(coordinates, x)
+    assert point.hessian(coordinates, x.copy()) is first
+    (term,) = coordinates.terms
+    fewer = Coordinates((term.without([(1, 0)]),))
+    assert point.hessian(fewer, x[[0, 2]]).shape == (2, 2)
+    np.testing.assert_array_equal(point.hessian(coordinates, x), first)
