@@ -134,6 +134,9 @@ class Factor(Variable):
     codes: npt.NDArray[np.integer[Any]]  # (n,) -1 where there is no value
     levels: pd.Index | npt.NDArray[np.object_]
     ordered: bool = False
+    is_whole: bool = (
+        False  # no row lacks a value, all levels occur, and the codes are no one else's
+    )
 
     @staticmethod
     def of_categories(column: pd.Series) -> Factor:
@@ -149,7 +152,7 @@ class Factor(Variable):
             raise TypeError("all are missing")
         rank = {level: i for i, level in enumerate(levels)}
         codes = np.fromiter(map(rank.__getitem__, texts), np.intp, len(texts))
-        return Factor(codes, np.array(list(map(str, levels)), dtype=object))
+        return Factor(codes, np.array(list(map(str, levels)), dtype=object), is_whole=True)
 
     @staticmethod
     def of_texts(codes: Codes, texts: npt.NDArray[np.object_]) -> Factor:
@@ -167,11 +170,15 @@ class Factor(Variable):
 
     def missing(self) -> Mask | None:
         """Rows without a value; None if there are none."""
+        if self.is_whole:
+            return None
         is_missing = self.codes < 0
         return is_missing if is_missing.any() else None
 
     def used(self, keep: Mask | None) -> Variable:
         """Copy of some rows, None for all, with the levels that occur."""
+        if self.is_whole and keep is None:
+            return self
         codes = self.codes.copy() if keep is None else self.codes[keep]
         occurs = np.zeros(len(self.levels) + 1, dtype=bool)  # the last one is that of no value
         occurs[codes] = True
