@@ -19,7 +19,7 @@ from mixedfx._deprecation import renamed_attribute
 from mixedfx._escaping import html_block
 from mixedfx.estimation import monte_carlo as monte_carlo_errors
 from mixedfx.estimation.optimizer_result import OptimizerResult
-from mixedfx.linalg.symmetric import eigenvectors
+from mixedfx.linalg.newton import newton_decrement
 
 if TYPE_CHECKING:
     from mixedfx.estimation.monte_carlo import MonteCarloError
@@ -40,8 +40,6 @@ _ROUNDING = 1e-13
 _ZERO_CURVATURE = 1e-6
 # The deviance may fall on leaving the boundary by rounding, per unit of relative variance.
 _LEAST_SLOPE = -1e-3
-# Eigenvalues below this share of the largest are zero: along them the gradient itself counts.
-_FLAT = 1e-6
 
 
 @dataclass(frozen=True)
@@ -255,19 +253,3 @@ def diagnose_convergence(
         monte_carlo=optimizer_result.monte_carlo,
         **found,
     )
-
-
-def newton_decrement(gradient: Vector, hessian: Matrix) -> tuple[float, float]:
-    """Newton decrement, null directions by their gradient, and the smallest curvature."""
-    if not len(gradient):
-        return 0.0, np.inf
-    if not all_finite(hessian):
-        return np.inf, np.nan
-    values, vectors = eigenvectors(hessian)
-    along, curvatures = (gradient @ vectors).tolist(), values.tolist()
-    flat = _FLAT * max(curvatures[-1], 1e-300)
-    decrement = sum(
-        0.5 * a * a / curvature if curvature > flat else abs(a)
-        for a, curvature in zip(along, curvatures, strict=True)
-    )
-    return float(decrement), float(curvatures[0])

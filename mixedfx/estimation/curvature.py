@@ -17,12 +17,12 @@ import numpy.typing as npt
 from mixedfx._arrays import set_readonly
 from mixedfx.covariance.coordinates import concatenate
 from mixedfx.estimation.boundary import rank_reduced_coordinates
-from mixedfx.estimation.convergence import newton_decrement
 from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance
 from mixedfx.likelihood.dense import DENSE_EFFECTS
 from mixedfx.likelihood.dense_point import DensePoint
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.scaled import ScaledLikelihood
+from mixedfx.linalg.newton import newton_decrement
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]

@@ -13,7 +13,6 @@ from mixedfx.design.build import Design
 from mixedfx.design.family_residual import FamilyResidual
 from mixedfx.design.known_levels import check_plain_levels
 from mixedfx.errors import ArgumentError, ModesNotFound, SearchError
-from mixedfx.estimation.convergence import newton_decrement
 from mixedfx.estimation.fitted_model import FittedModel, build_fitted_model
 from mixedfx.estimation.glmm.blocked_separation import blocked_separation
 from mixedfx.estimation.glmm.estimate import FamilyEstimate
@@ -42,6 +41,7 @@ from mixedfx.likelihood.generalized.rows import rows_of
 from mixedfx.likelihood.generalized.rows_model import RowsModel
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.linalg.blas_threads import single_threaded_blas
+from mixedfx.linalg.newton import newton_decrement
 from mixedfx.priors.specification import NO_PRIORS, Priors
 from mixedfx.residuals.model import FamilyModel
 from mixedfx.residuals.registry import residual_model

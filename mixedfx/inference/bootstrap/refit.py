@@ -23,7 +23,6 @@ from mixedfx.design.family_residual import FamilyResidual
 from mixedfx.design.response import check_response
 from mixedfx.errors import ArgumentError, MixedfxError, check_choice, check_flag
 from mixedfx.estimation.boundary import boundary_parameters
-from mixedfx.estimation.convergence import newton_decrement
 from mixedfx.estimation.fitted_model import FittedModel, build_fitted_model
 from mixedfx.estimation.glmm.fit import fit_generalized, search_marginal
 from mixedfx.estimation.glmm.working import own_coefficients
@@ -50,6 +49,7 @@ from mixedfx.likelihood.generalized.rows_model import RowsModel
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution
 from mixedfx.likelihood.scaled import deviance_rounding
+from mixedfx.linalg.newton import newton_decrement
 from mixedfx.priors.specification import Priors
 from mixedfx.residuals.registry import residual_model
 
