@@ -11,6 +11,8 @@ importance weights ``w`` of n points, of sum one, give the efficiency ``1 / (n s
 In many dimensions too few points are effective for the scale matrices of several components: there
 the proposal is one t distribution of coordinates with nearly normal marginals
 (:mod:`mixedfx.bayes.marginal_transform`), with four parameters a coordinate for skewness and tails.
+The first one has those of slices of the density through its mode, and draws of it, as many as there
+are parameters, count beside the effective points that the next ones are fitted to.
 """
 
 from __future__ import annotations
@@ -20,13 +22,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy import linalg, special
+from scipy import interpolate, special
 
-from mixedfx._arrays import set_readonly
 from mixedfx.bayes.marginal_transform import MarginalTransform
+from mixedfx.bayes.student_mixture import StudentTMixture
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
+LogDensities = Callable[[Matrix], Vector]
 
 # Degrees of freedom, and least number of them by coordinate: few, since the proposal needs heavier
 # tails than the density; but in many dimensions most draws of heavy tails are far out.
@@ -35,85 +38,26 @@ _MIN_DF, _DF_PER_DIMENSION = 8.0, 1.0
 _COMPONENTS, MOST_DIMENSIONS = 3, 8
 # Scales of the initial components, as multiples of the scale of Laplace's approximation.
 _NARROWEST, _WIDEST = 1.0, 1.6
-# Rounds of a mixture and of transformed coordinates: at least, and at most. Transformations are
-# fitted to the points of all rounds: many rounds of few points come further than few of many.
-_ROUNDS, _ROUNDS_TRANSFORMED = (3, 5), (18, 18)
-# Proposals of transformed coordinates that draws are made from: weights have a shorter tail than
-# those of the last alone.
-_LAST = 4
+# Rounds of a mixture, at least and at most.
+_ROUNDS = (3, 5)
+# Proposals of transformed coordinates that draws are made from, beside the last one widened by a
+# factor: weights have a shorter tail than those of the last alone.
+_LAST, _WIDENED = 4, 1.25
+# Rounds of transformed coordinates, at least and at most, and the effective points of all rounds
+# that are enough.
+_ROUNDS_TRANSFORMED, _ENOUGH = (_LAST, 18), 1000.0
+# Points of a slice through the mode, in conditional standard deviations by Laplace's approximation:
+# logarithms of standard deviations near zero have a tail several times as long as it says.
+_SLICE = np.array(
+    [-14, -10.5, -8, -6, -4.5, -3.2, -2.2, -1.4, -0.7, 0, 0.7, 1.4, 2.2, 3.2, 4.5, 6, 8]
+)
+# Least log density of these points, that of the largest being zero.
+_LEAST_LOG_DENSITY = -80.0
 # Draws, resampled by weight, that transformations are fitted to.
 _RESAMPLED = 1000
 _EM_STEPS = 5
-# A component of less weight keeps its location and scale, and is given this weight.
-_MIN_WEIGHT = 1e-3
 # Adaptation ends after two rounds whose efficiency does not exceed the best by this much.
 _MIN_GAIN = 0.02
-
-
-@dataclass(frozen=True)
-class StudentTMixture:
-    """Mixture of multivariate t distributions."""
-
-    weights: Vector  # (components,) of sum one
-    locations: Matrix  # (components, d)
-    scale_factors: Matrix  # (components, d, d) lower Cholesky factors of the scale matrices
-    df: float
-
-    def __post_init__(self) -> None:
-        """Make the arrays read-only."""
-        set_readonly(self.weights, self.locations, self.scale_factors)
-
-    def draw(self, n: int, rng: np.random.Generator) -> Matrix:
-        """Draw ``n`` points, (n, d)."""
-        d = self.locations.shape[1]
-        component = rng.choice(len(self.weights), size=n, p=self.weights)
-        noise = rng.standard_normal((n, d)) / np.sqrt(rng.chisquare(self.df, n) / self.df)[:, None]
-        scaled = np.einsum("nij,nj->ni", self.scale_factors[component], noise)
-        return np.asarray(self.locations[component] + scaled)
-
-    def log_densities(self, points: Matrix) -> Vector:
-        """Log density at points (n, d)."""
-        return np.asarray(special.logsumexp(self._component_log_densities(points)[0], axis=0))
-
-    def _component_log_densities(self, points: Matrix) -> tuple[Matrix, Matrix]:
-        """Weighted log densities and squared Mahalanobis distances, (components, n) each."""
-        d, df = points.shape[1], self.df
-        constant = special.gammaln(0.5 * (df + d)) - special.gammaln(0.5 * df)
-        constant -= 0.5 * d * np.log(df * np.pi)
-        logs, distances = [], []
-        components = zip(self.weights, self.locations, self.scale_factors, strict=True)
-        for weight, location, factor in components:
-            scaled = linalg.solve_triangular(factor, (points - location).T, lower=True)
-            distance = (scaled**2).sum(axis=0)
-            log_det = float(np.log(np.diag(factor)).sum())
-            tail = 0.5 * (df + d) * np.log1p(distance / df)
-            logs.append(np.log(weight) + constant - log_det - tail)
-            distances.append(distance)
-        return np.array(logs), np.array(distances)
-
-    def em_update(self, points: Matrix, importance_weights: Vector) -> StudentTMixture:
-        """
-        Update the mixture by one EM step on weighted points (Cappé et al. 2008).
-
-        Scale matrices are shrunk to the present ones, which count as d effective points.
-        """
-        logs, distances = self._component_log_densities(points)
-        responsibilities = np.exp(logs - special.logsumexp(logs, axis=0)) * importance_weights
-        total = responsibilities.sum(axis=1)
-        d, df = points.shape[1], self.df
-        share = d * float((importance_weights**2).sum())
-        locations, factors = self.locations.copy(), self.scale_factors.copy()
-        for c in np.flatnonzero(total > _MIN_WEIGHT):
-            w = responsibilities[c] * (df + d) / (df + distances[c])
-            locations[c] = w @ points / w.sum()
-            deviations = points - locations[c]
-            scale = (deviations * w[:, None]).T @ deviations
-            scale += share * factors[c] @ factors[c].T
-            factor, failed = linalg.lapack.dpotrf(scale / (total[c] + share), lower=1, clean=1)
-            if not failed and np.isfinite(factor).all():
-                factors[c] = factor
-        weights = np.maximum(total, _MIN_WEIGHT)
-        return StudentTMixture(weights / weights.sum(), locations, factors, df)
 
 
 @dataclass(frozen=True)
@@ -133,19 +77,30 @@ class Proposal:
         log_jacobian = self.transform.log_jacobian(points, transformed)
         return self.mixture.log_densities(transformed) + log_jacobian
 
-    def refit(self, points: Matrix, weights: Vector, rng: np.random.Generator) -> Proposal:
-        """Fit to weighted points."""
+    def widened(self, factor: float) -> Proposal:
+        """Scales multiplied by a factor."""
+        scale_factors = factor * self.mixture.scale_factors
+        return replace(self, mixture=replace(self.mixture, scale_factors=scale_factors))
+
+    def refit(
+        self, points: Matrix, weights: Vector, first: Proposal, rng: np.random.Generator
+    ) -> Proposal:
+        """Fit to weighted points and, of transformed coordinates, draws of the first proposal."""
         transform, mixture = self.transform, self.mixture
         if len(mixture.weights) == 1:
-            transform = MarginalTransform.fit(
-                points[rng.choice(len(points), _RESAMPLED, p=weights)]
-            )
+            d = points.shape[1]
+            effective, parameters = _effective(weights), d * (d + 9) / 2
+            share = effective / (effective + parameters)
+            drawn = first.draw(_RESAMPLED, rng)
+            count = round(share * _RESAMPLED)
+            resampled = points[rng.choice(len(points), count, p=weights)]
+            transform = MarginalTransform.fit(np.concatenate([resampled, drawn[count:]]))
+            points = np.concatenate([points, drawn])
+            weights = np.append(share * weights, np.full(len(drawn), (1.0 - share) / len(drawn)))
             transformed = transform.forward(points)
-            variances = weights @ (transformed - weights @ transformed) ** 2
-            factor = np.diag(np.sqrt(variances))[None]
-            mixture = replace(
-                mixture, locations=(weights @ transformed)[None], scale_factors=factor
-            )
+            mean = weights @ transformed
+            factor = np.diag(np.sqrt(weights @ (transformed - mean) ** 2))[None]
+            mixture = replace(mixture, locations=mean[None], scale_factors=factor)
         else:
             transformed = transform.forward(points)
         for _ in range(_EM_STEPS):
@@ -186,18 +141,38 @@ def laplace_proposal(mode: Vector, cov: Matrix) -> Proposal:
     return Proposal(MarginalTransform.affine(mode, sds), mixture)
 
 
+def sliced_proposal(log_densities: LogDensities, mode: Vector, cov: Matrix) -> Proposal:
+    """
+    Laplace's approximation, with the skewness and the tails of slices through the mode.
+
+    A slice along a coordinate is its density given the others; as the marginal one it is stretched
+    by the ratio of the standard deviations by Laplace's approximation.
+    """
+    d, sds = len(mode), np.sqrt(np.diag(cov))
+    steps = np.diag(1.0 / np.sqrt(np.diag(np.linalg.inv(cov))))
+    points = mode + _SLICE[:, None, None] * steps
+    density = log_densities(points.reshape(-1, d)).reshape(-1, d)
+    density = np.maximum(density - density.max(axis=0), _LEAST_LOG_DENSITY)
+    fine = np.linspace(_SLICE[0], _SLICE[-1], 2001)
+    cumulative = np.cumsum(np.exp(interpolate.PchipInterpolator(_SLICE, density)(fine)), axis=0)
+    levels = (np.arange(_RESAMPLED) + 0.5) / _RESAMPLED
+    quantiles = [np.interp(levels, column / column[-1], fine) for column in cumulative.T]
+    transform = MarginalTransform.fit(mode + sds * np.column_stack(quantiles))
+    return replace(laplace_proposal(mode, cov), transform=transform)
+
+
 @dataclass(frozen=True)
 class AdaptedProposal:
     """Proposal, and the importance sample that it was fitted to."""
 
     proposal: Proposal | SeveralProposals
-    efficiency: float  # effective sample size per draw: of the best round, or of the last ones
+    efficiency: float  # effective sample size per draw: of the best round, or of all rounds
     points: Matrix  # (n, d) of all rounds
     importance_weights: Vector  # (n,) of sum one
 
 
 def adapt_proposal(
-    log_densities: Callable[[Matrix], Vector],
+    log_densities: LogDensities,
     mode: Vector,
     cov: Matrix,
     rng: np.random.Generator,
@@ -205,8 +180,9 @@ def adapt_proposal(
     draws: int,
 ) -> AdaptedProposal:
     """Adapt a proposal to a density, in rounds of ``draws`` points or half; fitted to all."""
-    proposals = [laplace_proposal(mode, cov)]
-    several = len(proposals[0].mixture.weights) > 1
+    several = len(mode) <= MOST_DIMENSIONS
+    first = laplace_proposal(mode, cov) if several else sliced_proposal(log_densities, mode, cov)
+    proposals = [first]
     least, most = _ROUNDS if several else _ROUNDS_TRANSFORMED
     draws = draws if several else draws // 2
     points, densities = np.zeros((0, len(mode))), np.zeros(0)
@@ -222,14 +198,15 @@ def adapt_proposal(
         weights = normalize_weights(densities - special.logsumexp(proposed, axis=0))
         # Truncated weights have a finite variance (Ionides 2008).
         truncated = np.minimum(weights, 1.0 / np.sqrt(len(weights)))
-        proposals.append(proposals[-1].refit(points, truncated / truncated.sum(), rng))
-        if len(efficiencies) >= least and _without_gain(efficiencies) >= 2:
+        proposals.append(proposals[-1].refit(points, truncated / truncated.sum(), first, rng))
+        enough = _without_gain(efficiencies) >= 2 if several else _effective(weights) >= _ENOUGH
+        if len(efficiencies) >= least and enough:
             break
         proposed = np.vstack([proposed, proposals[-1].log_densities(points)])
     if several:
         return AdaptedProposal(proposals[-1], max(efficiencies), points, weights)
-    last = SeveralProposals(tuple(proposals[-_LAST:]))
-    return AdaptedProposal(last, float(np.mean(efficiencies[-_LAST:])), points, weights)
+    last = SeveralProposals((*proposals[-_LAST:], proposals[-1].widened(_WIDENED)))
+    return AdaptedProposal(last, _effective(weights) / len(weights), points, weights)
 
 
 def _without_gain(efficiencies: Sequence[float]) -> int:
@@ -248,4 +225,9 @@ def normalize_weights(log_ratios: Vector) -> Vector:
 
 def sampling_efficiency(log_ratios: Vector) -> float:
     """Effective sample size of weighted points, per point."""
-    return 1.0 / float((normalize_weights(log_ratios) ** 2).sum()) / len(log_ratios)
+    return _effective(normalize_weights(log_ratios)) / len(log_ratios)
+
+
+def _effective(weights: Vector) -> float:
+    """Effective sample size of weights of sum one."""
+    return 1.0 / float((weights**2).sum())

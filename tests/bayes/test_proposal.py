@@ -12,7 +12,13 @@ from scipy import integrate, stats
 
 from mixedfx.bayes.marginal_transform import MarginalTransform, _negative_log_likelihood
 from mixedfx.bayes.pareto import pareto_k
-from mixedfx.bayes.proposal import adapt_proposal, laplace_proposal, normalize_weights
+from mixedfx.bayes.proposal import (
+    adapt_proposal,
+    laplace_proposal,
+    normalize_weights,
+    sampling_efficiency,
+    sliced_proposal,
+)
 
 SKEWED = MarginalTransform(
     np.array([1.0, -2.0]), np.log([0.5, 3.0]), np.array([0.4, -0.3]), np.log([0.8, 1.2])
@@ -84,6 +90,22 @@ def test_it_adapts_to_a_skewed_density(d):
     x = points @ mix.T
     error = 0.9669 * np.sqrt((weights**2).sum())
     assert np.abs(weights @ x - 0.03649).max() < 4.5 * error
+
+
+def test_the_first_proposal_of_many_dimensions_has_the_tails_of_slices():
+    # Log gamma marginals of shape 0.5, whose left tail is an exponential one of rate 0.5.
+    d, shape = 12, 0.5
+
+    def log_densities(points):
+        return (shape * points - np.exp(points)).sum(axis=1)
+
+    mode, cov = np.full(d, np.log(shape)), np.eye(d) / shape
+    rng, efficiencies = np.random.default_rng(1), []
+    for proposal in (sliced_proposal(log_densities, mode, cov), laplace_proposal(mode, cov)):
+        points = proposal.draw(4000, rng)
+        ratios = log_densities(points) - proposal.log_densities(points)
+        efficiencies.append(sampling_efficiency(ratios))
+    assert efficiencies[0] > 0.5 > 0.1 > efficiencies[1]
 
 
 @pytest.mark.parametrize("sd", [0.3, 1.0, 2.0])
