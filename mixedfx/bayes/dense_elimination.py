@@ -139,6 +139,8 @@ class _DenseElimination:
         self.S = np.empty((columns, columns))
         within, rest = model.order.within, model.rest
         self.by_level = [(f, self._positions(f, at)) for f, at in rest if f not in within]
+        x = slice(model.order.dense_size, columns)
+        self.of_x = [(f, at, np.ascontiguousarray(model.trailing[at, x])) for f, at in rest]
         self.pairs = [
             (f, g, rows, at, np.empty((rows.stop - rows.start, at.stop - at.start)))
             for i, (f, rows) in enumerate(rest)
@@ -179,8 +181,8 @@ class _DenseElimination:
             half = (lam @ diagonal.reshape(len(lam), -1)).reshape(diagonal.shape)
             flat[positions] = np.matmul(lam, half)
         flat[: t * len(S) : len(S) + 1] += 1.0
-        for f, rows in self.model.rest:
-            _multiply_rows(lambdas[f], trailing[rows, t:], S[rows, t:])
+        for f, rows, of_x in self.of_x:
+            _multiply_rows(lambdas[f], of_x, S[rows, t:])
         S[t:, t:] = trailing[t:, t:]
         flat[t * (len(S) + 1) :: len(S) + 1] += self.model.raised
 
@@ -192,9 +194,9 @@ def _multiply_columns(lam: Matrix, A: Matrix, out: Matrix) -> None:
 
 
 def _multiply_rows(lam: Matrix, A: Matrix, out: Matrix) -> None:
-    """``Lambda'A``, of rows that are effects by levels."""
+    """``Lambda'A``, of rows that are effects by levels; A is contiguous."""
     shape = len(lam), -1, A.shape[1]
-    out.reshape(shape)[:] = np.tensordot(lam, A.reshape(shape), axes=(1, 0))
+    out.reshape(shape)[:] = np.matmul(lam, A.reshape(len(lam), -1)).reshape(shape)
 
 
 @dataclass(frozen=True)
