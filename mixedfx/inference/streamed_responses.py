@@ -13,14 +13,17 @@ from mixedfx.design.build import Design
 from mixedfx.design.combinations import Combinations
 from mixedfx.design.rows import ModelRows
 from mixedfx.design.stream.streamed_rows import StreamedRows, known
-from mixedfx.errors import ArgumentError, check_choice
+from mixedfx.errors import check_choice
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference.given_parameters import parameter_values
 from mixedfx.inference.simulation import RANDOM, RandomName
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.drawn_response import DrawnResponses, with_drawn_response
+from mixedfx.likelihood.drawn_strata import DrawnStrata
 from mixedfx.likelihood.size import check_dense_root
+from mixedfx.likelihood.stratified import StratifiedSums
 from mixedfx.likelihood.stream.reduced import ReducedSums
+from mixedfx.residuals.streamed import StreamedLogLinear
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -31,20 +34,26 @@ def is_of_sums(fit: FittedModel) -> bool:
     return isinstance(fit.rows, StreamedRows) and fit.spec.residual.linear
 
 
-def with_sums_of(design: Design, crossprod: CrossProducts) -> Design:
+def with_sums_of(design: Design, drawn: CrossProducts | StratifiedSums) -> Design:
     """
     A design whose rows have a response of which these are the cross-products.
 
     No row of the sample has a value of it; what depends on the columns alone is as it was.
     """
-    rows, drawn = cast(StreamedRows, design.rows), cast(StreamedRows, design.rows).random_sample
+    rows, kept = cast(StreamedRows, design.rows), cast(StreamedRows, design.rows).random_sample
     moments = cast(ReducedSums, known(rows)).moments.of_columns(rows.combinations())
+    residual, crossprod, strata = rows.residual, drawn, None
+    if isinstance(drawn, StratifiedSums):
+        residual = residual.of_submodel(lambda: drawn)
+        crossprod, strata = drawn.plain, drawn
+    assert isinstance(crossprod, CrossProducts)
     own = replace(
         rows,
+        residual=residual,
         summaries={name: v for name, v in rows.summaries.items() if name == "qr R"},
-        random_sample=drawn.replaced(y=np.full(drawn.n, np.nan)),
+        random_sample=kept.replaced(y=np.full(kept.n, np.nan)),
         combined=Combinations.identity(crossprod.p, crossprod.parametrization.widths),
-        reduced=ReducedSums(crossprod, moments, None),
+        reduced=ReducedSums(crossprod, moments, strata),
     )
     return replace(design, rows=cast(ModelRows, own))
 
@@ -53,9 +62,9 @@ def with_sums_of(design: Design, crossprod: CrossProducts) -> Design:
 class SummedResponses:
     """Distribution of the response of rows of which there are sums."""
 
-    crossprod: CrossProducts = field(repr=False)
+    sums: CrossProducts | StratifiedSums = field(repr=False)  # by stratum, where there are several
     beta: Vector
-    sigma: float
+    sds: Vector  # (strata,) residual standard deviations
     modes: tuple[Matrix, ...] = field(repr=False)  # of each term, where they are not drawn
     effect_factors: tuple[Matrix, ...]  # (k, k) of each term, in its basis, where they are
 
@@ -63,35 +72,40 @@ class SummedResponses:
     def of(fit: FittedModel, *, random: RandomName) -> SummedResponses:
         """Under a fit, with new effects or the conditional modes."""
         check_choice("random", random, RANDOM)
-        if fit.spec.residual.n_params:
-            raise ArgumentError(
-                "the rows of this fit were read in chunks, and responses are drawn by their sums, "
-                f"with one residual variance: with {fit.spec.residual.keyword}= take profile(), or "
-                "fit a DataFrame in memory."
-            )
-        values, crossprod = parameter_values(fit, None), fit.crossprod
-        check_dense_root(crossprod.ZtZ.pattern, crossprod.groups)
-        modes: list[Matrix] = []
-        factors: list[Matrix] = []
-        if random == "fitted":
-            modes = fit.solution.conditional_modes_in_basis()
-        else:
-            of_terms = zip(crossprod.bases, values.effect_factors, strict=True)
-            factors = [np.asarray(basis.inverse @ factor) for basis, factor in of_terms]
-        return SummedResponses(crossprod, values.beta, values.sigma, tuple(modes), tuple(factors))
+        sums, sds = _sums_and_sds(fit)
+        crossprod = sums.plain if isinstance(sums, StratifiedSums) else sums
+        check_dense_root(crossprod.ZtZ.pattern, crossprod.groups, len(sds))
+        values, modes, factors = parameter_values(fit, None), list[Matrix](), list[Matrix]()
+        for t, basis in enumerate(crossprod.bases):
+            if random == "fitted":
+                modes.append(np.asarray(basis.inverse @ fit.solution.conditional_modes()[t]))
+            else:
+                factors.append(np.asarray(basis.inverse @ values.effect_factors[t]))
+        return SummedResponses(sums, values.beta, sds, tuple(modes), tuple(factors))
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the root out of copies and pickles: each process computes its own."""
+        """Leave the roots out of copies and pickles: each process computes its own."""
         return {name: v for name, v in self.__dict__.items() if name != "responses"}
 
     @cached_property
-    def responses(self) -> DrawnResponses:
+    def responses(self) -> DrawnResponses | DrawnStrata:
         """What is drawn from, computed at the first draw."""
-        return DrawnResponses.of(self.crossprod)
+        sums = self.sums
+        return DrawnStrata.of(sums) if isinstance(sums, StratifiedSums) else DrawnResponses.of(sums)
 
-    def draw(self, rng: np.random.Generator) -> CrossProducts:
-        """Cross-products with one response."""
-        crossprod, layout = self.crossprod, self.crossprod.ZtZ.layout
+    def draw(self, rng: np.random.Generator) -> CrossProducts | StratifiedSums:
+        """Sums of one response."""
+        sums, responses = self.sums, self.responses
+        crossprod = sums.plain if isinstance(sums, StratifiedSums) else sums
+        effects = self._effects(crossprod, rng)
+        if isinstance(responses, DrawnStrata):
+            return responses.draw(self.beta, effects, self.sds, rng)
+        noise = responses.noise(float(self.sds[0]), rng)
+        return with_drawn_response(responses.crossprod, self.beta, effects, noise)
+
+    def _effects(self, crossprod: CrossProducts, rng: np.random.Generator) -> list[Matrix]:
+        """Effects of each grouping factor, (K, levels), in the terms' bases."""
+        layout = crossprod.ZtZ.layout
         effects = [np.zeros((layout.width(f), layout.levels(f))) for f in layout.factors]
         for t, position in enumerate(crossprod.term_positions):
             if self.modes:
@@ -100,5 +114,14 @@ class SummedResponses:
                 factor, levels = self.effect_factors[t], layout.levels(position.group)
                 b = factor @ rng.standard_normal((len(factor), levels))
             effects[position.group][position.columns] = b
-        noise = self.responses.noise(self.sigma, rng)
-        return with_drawn_response(self.responses.crossprod, self.beta, effects, noise)
+        return effects
+
+
+def _sums_and_sds(fit: FittedModel) -> tuple[CrossProducts | StratifiedSums, Vector]:
+    """Sums that a search reads, and the residual standard deviation of each stratum."""
+    model, sigma = fit.residual.model, fit.solution.sigma
+    if not isinstance(model, StreamedLogLinear):
+        return fit.crossprod, np.array([sigma])
+    params = fit.residual.residual_params
+    log_sds = model.stratum_log_sds(params) - model.log_sigma_offset(params)
+    return model.sums, sigma * np.exp(log_sds)

@@ -64,21 +64,28 @@ def with_drawn_response(
 
     ``effects`` are those of each grouping factor, (K, levels), in the terms' bases.
     """
-    symbolic, ZtX = crossprod.symbolic, crossprod.ZtX
+    of_residuals = products_of_residuals(crossprod, effects, noise)
+    return _about_least_squares(crossprod, beta, of_residuals)
+
+
+def products_of_residuals(
+    crossprod: CrossProducts, effects: Sequence[Matrix], noise: NoiseProducts
+) -> NoiseProducts:
+    """Products of ``y - X beta = Z b + e``."""
+    symbolic = crossprod.symbolic
     b = np.zeros(symbolic.size)
     for f, v in enumerate(effects):
         b[symbolic.columns(f)] = flatten(v[:, None])[:, 0]
     ZtZb = crossprod.assembled.sparse_matrix @ b
     rtr = float(b @ ZtZb + 2.0 * b @ noise.Zte + noise.ete)
-    products = NoiseProducts(ZtZb + noise.Zte, ZtX.T @ b + noise.Xte, rtr)
-    return _about_least_squares(crossprod, beta, ZtX, products)
+    return NoiseProducts(ZtZb + noise.Zte, crossprod.ZtX.T @ b + noise.Xte, rtr)
 
 
 def _about_least_squares(
-    crossprod: CrossProducts, beta: Vector, ZtX: Matrix, of_residuals: NoiseProducts
+    crossprod: CrossProducts, beta: Vector, of_residuals: NoiseProducts
 ) -> CrossProducts:
     """Cross-products with a response of which those of ``y - X beta`` are known."""
-    p, symbolic = crossprod.p, crossprod.symbolic
+    p, symbolic, ZtX = crossprod.p, crossprod.symbolic, crossprod.ZtX
     Ztr, Xtr, rtr = of_residuals
     XytXy = crossprod.XytXy.copy()
     XtX = XytXy[:p, :p]

@@ -64,19 +64,20 @@ def check_dense_block(pattern: BlockPattern, groups: Sequence[str]) -> None:
     )
 
 
-def check_dense_root(pattern: BlockPattern, groups: Sequence[str]) -> None:
-    """Raise a SizeError where a root of the cross-products has a dense block that is too large."""
+def check_dense_root(pattern: BlockPattern, groups: Sequence[str], roots: int = 1) -> None:
+    """Raise a SizeError where roots of the cross-products have dense blocks that are too large."""
     layout = pattern.layout
-    if is_always_available(8.0 * _COPIES * sum(map(layout.size, layout.factors)) ** 2):
+    if is_always_available(8.0 * (_COPIES + roots) * sum(map(layout.size, layout.factors)) ** 2):
         return
     _, dense = elimination_order(pattern)
     size = sum(map(layout.size, dense))
     names = " and ".join(f"'{groups[f]}' ({layout.levels(f):,} levels)" for f in dense)
     check_memory(
         "responses of rows that are not in memory are drawn by a root of their cross-products, and "
-        f"that of {names} is a dense matrix of {size:,} x {size:,} numbers",
+        f"that of {names} is a dense matrix of {size:,} x {size:,} numbers"
+        f"{f' for each of {roots:,} strata' if roots > 1 else ''}",
         8.0 * size**2,
-        copies=_COPIES,
+        copies=_COPIES + roots - 1,
         advice=(
             "conf_int() and summary() draw none. Or bootstrap a fit of fewer of these levels, or "
             "use a machine with more memory."

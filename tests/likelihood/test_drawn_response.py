@@ -6,10 +6,13 @@ that sums over such rows have.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from designs import cases
 from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 from tiers import examples
 
@@ -17,7 +20,10 @@ import mixedfx as mfx
 from mixedfx.likelihood.accumulate import sparse_Z, with_response
 from mixedfx.likelihood.coefficient_covariance import combinations_in_basis
 from mixedfx.likelihood.drawn_response import DrawnResponses, NoiseProducts, with_drawn_response
+from mixedfx.likelihood.drawn_strata import with_residual_products
 from mixedfx.likelihood.pls import solve_pls
+from mixedfx.likelihood.recentred import recentred
+from mixedfx.likelihood.stratified import sum_by_stratum
 
 
 @examples(60)
@@ -42,6 +48,33 @@ def test_products_of_effects_and_residuals_give_those_of_the_response(case):
         np.testing.assert_allclose(one.deviance, other.deviance, rtol=1e-10, atol=1e-9)
         np.testing.assert_allclose(one.beta, other.beta, rtol=1e-7, atol=1e-8)
         assert one.sigma == pytest.approx(other.sigma, rel=1e-8)
+
+
+@examples(40)
+@given(case=cases(kinds=("ordinary",)), n_strata=st.integers(1, 4))
+def test_products_in_strata_give_the_sums_of_the_response(case, n_strata):
+    design, rng = case.design, np.random.default_rng(7)
+    rows, codes = design.rows, np.arange(case.design.rows.n) % n_strata
+    sums = sum_by_stratum(design, codes)
+    cp = sums.plain
+    Z, X = sparse_Z(rows, cp), combinations_in_basis(rows.X, cp.qr_R)
+    w = np.ones(rows.n) if rows.weights is None else rows.weights
+    r, beta = rng.normal(size=rows.n), rng.normal(size=cp.p)
+    products = []
+    for stratum in range(n_strata):
+        wr = np.where(codes == stratum, w * r, 0.0)
+        products.append(NoiseProducts(Z.T @ wr, X.T @ wr, float(r @ wr)))
+    found = with_residual_products(sums, beta, products)
+    offset = 0.0 if rows.offset is None else rows.offset
+    y = offset + rows.X @ beta + r
+    own = sum_by_stratum(replace(design, rows=rows.replaced(y=y)), codes)
+    weights = np.exp(rng.normal(size=n_strata))
+    one, other = (recentred(s.reweight(weights)) for s in (found, own))
+    for crossprod in (found.plain, one):
+        np.testing.assert_allclose(crossprod.XytXy[:-1, -1], 0.0, atol=1e-9 * crossprod.n)
+    a, b = (solve_pls(c, case.theta, reml=case.reml) for c in (one, other))
+    np.testing.assert_allclose(a.deviance, b.deviance, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(a.beta, b.beta, rtol=1e-6, atol=1e-7)
 
 
 def drawn(name, n=2000):

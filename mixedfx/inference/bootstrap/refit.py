@@ -49,6 +49,7 @@ from mixedfx.likelihood.generalized.rows_model import RowsModel
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution
 from mixedfx.likelihood.scaled import deviance_rounding
+from mixedfx.likelihood.stratified import StratifiedSums
 from mixedfx.linalg.newton import newton_decrement
 from mixedfx.priors.specification import Priors
 from mixedfx.residuals.registry import residual_model
@@ -241,9 +242,15 @@ def _refit_cases(
     return replace(drawn, frequencies=frequencies) if isinstance(drawn, Draw) else drawn
 
 
-def _refit_whole(model: RefitModel, number: int, y: Vector) -> Draw | Failure:
+def _refit_whole(
+    model: RefitModel, number: int, drawn: Vector | CrossProducts | StratifiedSums
+) -> Draw | Failure:
     """Fit a model whose residual model has parameters, or one with priors: their mode."""
-    return _draw_of_converged(model, _fit_design(model, model.design.with_response(y)), number)
+    if isinstance(drawn, CrossProducts | StratifiedSums):
+        design = with_sums_of(model.design, drawn)
+    else:
+        design = model.design.with_response(drawn)
+    return _draw_of_converged(model, _fit_design(model, design), number)
 
 
 def _fit_design(model: RefitModel, design: Design) -> FittedModel:

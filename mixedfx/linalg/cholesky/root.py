@@ -119,7 +119,7 @@ class CovarianceRoot:
             parts.append(dense)
             rank += dense.n_independent
             left -= dense.further.T @ dense.further
-        size = np.sqrt(np.diag(matrix))
+        size = _lengths(np.diag(matrix))
         values, vectors = np.linalg.eigh(left / np.outer(size, size))
         kept = values > _ROUNDING
         last = size[:, None] * vectors[:, kept] * np.sqrt(values[kept])

@@ -19,7 +19,7 @@ import mixedfx as mfx
 from mixedfx.errors import ArgumentError, SizeError
 from mixedfx.linalg import available_memory
 
-NAMES = list(streamed_cases.MODELS)
+NAMES = [*streamed_cases.MODELS, *streamed_cases.STRATA]
 
 
 @pytest.fixture(autouse=True)
@@ -55,8 +55,9 @@ def test_draws_have_the_means_and_deviations_of_rows_in_memory(name, random):
     assert float(np.log(ratio).abs().max()) < 0.5
 
 
-def test_draws_are_about_the_estimates():
-    fit = in_chunks("crossed")
+@pytest.mark.parametrize("name", ["crossed", "strata"])
+def test_draws_are_about_the_estimates(name):
+    fit = in_chunks(name)
     found = fit.bootstrap(100, rng=1, progress=False)
     z = (found.draws.mean() - found.estimates) / (found.draws.std() / 10.0)
     assert float(z[list(fit.params.index)].abs().max()) < 4.0
@@ -74,7 +75,9 @@ def test_draws_depend_on_the_seed_alone():
         pd.testing.assert_frame_equal(other, found[0], rtol=1e-10)
 
 
-@pytest.mark.parametrize("name", but_for(["slope", "crossed", "means", "least squares"], ["slope"]))
+@pytest.mark.parametrize(
+    "name", but_for(["slope", "crossed", "strata", "least squares"], ["slope"])
+)
 def test_a_statistic_is_of_the_drawn_response(name):
     fit = in_chunks(name)
     before = (str(fit.summary()), fit.drop1())
