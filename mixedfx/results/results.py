@@ -14,7 +14,7 @@ from patsy import EvalEnvironment
 from mixedfx._deprecation import renamed_attribute
 from mixedfx._other_programs import METHOD_ARGUMENTS, explains_arguments, missing_attribute
 from mixedfx.design.stream.streamed_rows import StreamedRows
-from mixedfx.errors import ArgumentError, brief, check_choice, check_flag
+from mixedfx.errors import ArgumentError, RowsNotInMemory, brief, check_choice, check_flag
 from mixedfx.estimation.dispatch import ENGINES, EngineName
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.estimation.notes import warn_of
@@ -174,6 +174,11 @@ class Results(
         >>> round(again.sigma / fit.sigma, 6)
         2.0
         """
+        if isinstance(self.model.rows, StreamedRows):
+            raise RowsNotInMemory(
+                "fit.refit needs the rows, and this fit read them in chunks: another response is a "
+                "column of their source, fit.update('column ~ .', data=source)."
+            )
         again = refit(self.model, y, engine=engine, reml=self.reml, control=_control(control))
         return type(self)(again)
 

@@ -88,6 +88,14 @@ def test_without_the_source_the_way_is_said():
         streamed_cases.fit("slope", source).update("~ . + f")
 
 
+def test_another_response_is_a_column_of_the_source():
+    parts = streamed_cases.fit("slope", source)
+    with pytest.raises(RowsNotInMemory, match=r"fit\.update\('column ~ \.', data=source\)"):
+        parts.refit(ROWS["o"])
+    whole = mfx.lmer("o ~ x + (x | g)", ROWS.dropna(subset=["x", "y"]))
+    assert_same(parts.update("o ~ .", data=source), whole)
+
+
 @pytest.mark.parametrize(
     ("change", "data", "error", "message"),
     [
