@@ -40,6 +40,9 @@ class FamilyParameters:
     vanishing: ClassVar[tuple[str, ...]] = ()
     infinite: ClassVar[tuple[str, ...]] = ()
 
+    # Why a likelihood without a maximum rises at the end where a search is stopped, in words
+    rises_at_end: ClassVar[str] = ""
+
     # Values that the parameters can have, in words
     param_range: ClassVar[str] = "must be above 0"
 
@@ -65,6 +68,10 @@ class FamilyParameters:
     def natural(self, coordinates: Vector) -> Vector:
         """Parameters at coordinates."""
         return from_logs(coordinates)
+
+    def distance_to_end(self, coordinates: Vector) -> float:
+        """How far coordinates are from where a search for them is stopped; beyond it below zero."""
+        return np.inf
 
     def natural_jacobian(self, coordinates: Vector) -> Matrix:
         """Derivatives of the parameters, a row each, by the coordinates, (r, r)."""

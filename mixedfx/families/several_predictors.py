@@ -95,6 +95,15 @@ class SeveralPredictors:
         """Coordinates in which the parameters are searched."""
         return self._searched.coordinates(params)
 
+    @property
+    def rises_at_end(self) -> str:
+        """Why the likelihood rises where a search is stopped."""
+        return self._searched.rises_at_end
+
+    def distance_to_end(self, coordinates: Vector) -> float:
+        """How far coordinates are from there."""
+        return self._searched.distance_to_end(coordinates)
+
     def natural(self, coordinates: Vector) -> Vector:
         """Parameters at coordinates."""
         return self._searched.natural(coordinates)

@@ -44,6 +44,7 @@ class Tweedie(Family):
     dispersion_param = "phi"
     beside_dispersion = _POWER
     support = "numbers that are not negative"
+    rises_at_end = _POWER.rises_at_end
     param_range = "must be above 0, and the power between 1 and 2"
 
     # ------------------------------------------------------------ parameters
@@ -60,6 +61,10 @@ class Tweedie(Family):
     def natural(self, coordinates: Vector) -> Vector:
         """Back."""
         return np.append(super().natural(coordinates[:1]), _POWER.natural(coordinates[1:]))
+
+    def distance_to_end(self, coordinates: Vector) -> float:
+        """That of the power."""
+        return _POWER.distance_to_end(coordinates[1:])
 
     def natural_jacobian(self, coordinates: Vector) -> Matrix:
         """Diagonal."""

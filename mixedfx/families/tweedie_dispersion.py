@@ -9,6 +9,7 @@ derivatives of ``log W`` are moments of its series (:mod:`mixedfx.families.tweed
 
 from __future__ import annotations
 
+import math
 import weakref
 from typing import Any
 
@@ -22,10 +23,17 @@ from mixedfx.families.tweedie_series import Moments, log_series_moments, of_dist
 
 # Largest size of the logit of the power less one.
 _LARGEST_LOGIT = 30.0
+# A search is stopped where it has come so near to one.
+_LEAST_LOGIT = math.log(1e-6)
 
 
 class Power(FamilyParameters):
     """The power alone, searched by the logit of the power less one."""
+
+    rises_at_end = (
+        "it rises without end as the power goes to one, where the responses are numbers of amounts "
+        "that are all alike, as counts are. Those have family='nbinom2' and family='poisson'"
+    )
 
     def coordinates(self, params: Vector) -> Vector:
         """``log((p - 1) / (2 - p))``."""
@@ -35,6 +43,10 @@ class Power(FamilyParameters):
         """Back."""
         logits = np.clip(coordinates, -_LARGEST_LOGIT, _LARGEST_LOGIT)
         return np.asarray(1.0 + 1.0 / (1.0 + np.exp(-logits)))
+
+    def distance_to_end(self, coordinates: Vector) -> float:
+        """Of the power from one."""
+        return float(coordinates[0]) - _LEAST_LOGIT
 
     def natural_jacobian(self, coordinates: Vector) -> Matrix:
         """Diagonal."""

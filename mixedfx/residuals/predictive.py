@@ -114,8 +114,9 @@ class FamilyPredictive:
         results = []
         for share in shares:
             quantile = np.full(len(eta), np.nan)
-            with np.errstate(all="ignore"):
-                quantile[known] = self._quantile(eta[known], s, w, share)
+            if known.any():
+                with np.errstate(all="ignore"):
+                    quantile[known] = self._quantile(eta[known], s, w, share)
             results.append(quantile)
         return results
 

@@ -17,7 +17,6 @@ from mixedfx.estimation.fitted_model import FittedModel, build_fitted_model
 from mixedfx.estimation.glmm.blocked_separation import blocked_separation
 from mixedfx.estimation.glmm.estimate import FamilyEstimate
 from mixedfx.estimation.glmm.hessian import marginal_hessian, newton_step
-from mixedfx.estimation.glmm.merging_modes import merging_statements
 from mixedfx.estimation.glmm.mode_derivatives import covariance_jacobians, scores_by_params
 from mixedfx.estimation.glmm.search import (
     MarginalObjective,
@@ -27,6 +26,7 @@ from mixedfx.estimation.glmm.search import (
 )
 from mixedfx.estimation.glmm.separation_notes import separation_statements
 from mixedfx.estimation.glmm.starting_values import Start, starting_point
+from mixedfx.estimation.glmm.stopped_searches import stopped_statements
 from mixedfx.estimation.glmm.working import (
     own_coefficients,
     with_independent_columns,
@@ -74,10 +74,10 @@ def fit_generalized(
         found = find_optimum(design, rows, nagq=nagq, control=control, start=start)
         separated = blocked_separation if isinstance(rows, BlockedRows) else separation_statements
         statements = separated(design, found.evaluation)
-        if merging := merging_statements(design, found.evaluation):
+        if stopped := stopped_statements(design, found.evaluation):
             # No errors are of a curvature where there is no maximum.
             found = replace(found, hessian=np.full_like(found.hessian, np.nan))
-            statements = statements or merging
+            statements = statements or stopped
         return assemble_fit(design, found, nagq=nagq, control=control, not_identified=statements)
 
 

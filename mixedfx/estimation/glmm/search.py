@@ -94,6 +94,9 @@ class MarginalObjective:
             return np.inf, np.zeros_like(x)
         if not np.isfinite(value) or evaluation.modes.least_curvature < LEAST_CURVATURE:
             return np.inf, np.zeros_like(x)
+        family = self.likelihood.model.family
+        if family.distance_to_end(evaluation.point.family_coordinates) < 0.0:
+            return np.inf, np.zeros_like(x)
         if self.with_hessian and value < self.least:
             self.least = value
             self.exact_hessian(x)

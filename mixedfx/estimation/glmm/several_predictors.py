@@ -22,12 +22,12 @@ from mixedfx.estimation.glmm.fit import (
     optimizer_result,
     search_from,
 )
-from mixedfx.estimation.glmm.merging_modes import merging_statements
 from mixedfx.estimation.glmm.mode_derivatives import covariance_jacobians
 from mixedfx.estimation.glmm.several_estimate import PredictorEstimate, SeveralEstimate
 from mixedfx.estimation.glmm.several_limits import notes_of_parts, without_maximum
 from mixedfx.estimation.glmm.several_modes import index_among_all, jacobian_of_all, part_of_effects
 from mixedfx.estimation.glmm.several_starts import several_start
+from mixedfx.estimation.glmm.stopped_searches import stopped_statements
 from mixedfx.estimation.glmm.working import with_independent_columns, working_crossproducts
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.families.derivatives import RowDerivatives
@@ -213,10 +213,10 @@ def _assemble(
     assert isinstance(spec, SeveralFormulas)
     by_argument = dict(zip(("formula", *spec.formulas), designs, strict=True))
     found, statements = without_maximum(by_argument, rows, found)
-    if merging := merging_statements(_with_all_terms(designs), found.evaluation):
+    if stopped := stopped_statements(_with_all_terms(designs), found.evaluation):
         # No errors are of a curvature where there is no maximum.
         found = replace(found, hessian=np.full_like(found.hessian, np.nan))
-        statements = statements or merging
+        statements = statements or stopped
     modes = again.modes
     effects = AllEffects(modes.rows.weighted_products(modes.at_rows.weight), modes.lambdas)
     assembly = _Assembly(

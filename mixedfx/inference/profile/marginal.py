@@ -85,7 +85,9 @@ class _ProfiledFamilyParameter(_ProfiledRest):
     def value(self, u: float) -> float:
         if u == self.bounds[0]:
             return 0.0
-        coordinates = (self.optimum.rest + u * self.by_u)[self.optimum.p :]
+        by_u = self.by_u[self.optimum.p :]
+        moves = np.where(by_u == 0.0, 0.0, u) * by_u  # u may be infinite
+        coordinates = self.optimum.rest[self.optimum.p :] + moves
         return float(self.likelihood.model.family.natural(coordinates)[self.number])
 
 

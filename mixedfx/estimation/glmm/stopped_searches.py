@@ -1,8 +1,10 @@
-"""Modes that merge: where Laplace's approximation has no maximum.
+"""Where a search is stopped, as the likelihood has no maximum: merging modes, ends of families.
 
-It divides by the curvature of the density of the random effects at its mode. A density that is not
-log-concave, as with the link cauchit or of a normal response with a log link, can lose that mode as
-the parameters move, where the curvature is zero and the approximation infinite.
+Laplace's approximation divides by the curvature of the density of the random effects at its mode. A
+density that is not log-concave, as with the link cauchit or of a normal response with a log link,
+can lose that mode as the parameters move, where the curvature is zero and the approximation
+infinite. And the density itself can rise without end as a parameter of the family goes to its end,
+as Tweedie's of counts.
 """
 
 from __future__ import annotations
@@ -14,13 +16,18 @@ from mixedfx.likelihood.generalized.quadrature import MAX_COLUMNS
 
 # How near to the limit of the curvature a search ends that was stopped by it.
 _AT_LIMIT = 1.1
+# The same of a family's coordinates, which are logarithms there.
+_NEAR_END = 2.0
 # Nodes at which an integral over merging modes is no longer of one of them alone, by the number of
 # effects of a level, to whose power they go.
 _ENOUGH_NODES = {1: 25, 2: 15, 3: 7}
 
 
-def merging_statements(design: Design, evaluation: MarginalEvaluation) -> tuple[str, ...]:
-    """Why the likelihood has no maximum, where a search has ended at merging modes."""
+def stopped_statements(design: Design, evaluation: MarginalEvaluation) -> tuple[str, ...]:
+    """Why the likelihood has no maximum, where a search was stopped on its way."""
+    family = evaluation.modes.model.family
+    if family.distance_to_end(evaluation.point.family_coordinates) < _NEAR_END:
+        return (family.rises_at_end,)
     if evaluation.modes.least_curvature > _AT_LIMIT * LEAST_CURVATURE:
         return ()
     family, terms = design.spec.family, design.spec.random_terms

@@ -1,4 +1,4 @@
-"""Densities that are not log-concave: where modes merge, Laplace's approximation has no maximum.
+"""Likelihoods without a maximum: modes merge where a density is not log-concave; ends of families.
 
 Source of truth: quadrature with 25 nodes, whose log-likelihood lme4 1.1-31 in R 4.2.2 gives as
 -127.9572 for the cauchit model below (`glmer(y ~ x + (1 | g), nAGQ = 25)`).
@@ -90,3 +90,22 @@ def test_the_likelihood_stays_near_that_of_quadrature_where_modes_merge():
 
 def test_without_random_effects_nothing_merges():
     assert mfx.glmer("y ~ x", DATA, link="cauchit").converged
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("dispersion", [None, "~ x"])
+def test_tweedies_power_that_goes_to_one_is_named_with_the_mend(dispersion):
+    rng = np.random.default_rng(4)
+    g, x = np.repeat(np.arange(10), 12), rng.normal(size=120)
+    y = rng.poisson(np.exp(0.4 + 0.3 * x + 0.4 * rng.normal(size=10)[g]))
+    data = pd.DataFrame({"y": y, "x": x, "g": g.astype(str)})
+    with pytest.warns(ConvergenceWarning, match="as the power goes to one, where"):
+        fit = mfx.glmer("y ~ x + (1 | g)", data, family="tweedie", dispersion=dispersion)
+    assert fit.model.optimizer_result.evaluations < 400
+    check_uses(fit)
+    if dispersion is None:  # the limit is Poisson's distribution
+        counts = mfx.glmer("y ~ x + (1 | g)", data, family="poisson")
+        np.testing.assert_allclose(fit.params, counts.params, atol=0.02)
+    # Amounts have an optimum.
+    amounts = data.assign(y=y * rng.gamma(2.0, size=120))
+    assert mfx.glmer("y ~ x + (1 | g)", amounts, family="tweedie").converged
