@@ -132,12 +132,6 @@ class ChunkColumns:
         """Random terms of each grouping factor."""
         return _by_group(self.rows, self.plan.bases)
 
-    def made(self) -> ChunkColumns:
-        """Themselves, made now."""
-        for columns in (self.of_X, self.residuals, self.by_group):
-            assert columns is not None
-        return self
-
 
 def reduce_chunk(frame: pd.DataFrame, plan: ReductionPlan) -> RowSums:
     """Sums over the complete rows of a chunk."""
