@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.drawn_response import (
     DrawnResponses,
     NoiseProducts,
@@ -35,8 +34,8 @@ class DrawnStrata:
     @staticmethod
     def of(sums: StratifiedSums) -> DrawnStrata:
         """Of the columns of the sums."""
-        strata = range(len(sums.counts))
-        return DrawnStrata(sums, tuple(DrawnResponses.of(_of_stratum(sums, s)) for s in strata))
+        each = np.eye(len(sums.counts), dtype=bool)
+        return DrawnStrata(sums, tuple(DrawnResponses.of(sums.of_strata(s)) for s in each))
 
     def draw(
         self, beta: Vector, effects: Sequence[Matrix], sds: Vector, rng: np.random.Generator
@@ -47,15 +46,6 @@ class DrawnStrata:
             for one, sd in zip(self.strata, sds, strict=True)
         ]
         return with_residual_products(self.sums, beta, of_residuals)
-
-
-def _of_stratum(sums: StratifiedSums, stratum: int) -> CrossProducts:
-    """Cross-products of the rows of one stratum; a constant of their deviance is left as it is."""
-    weights = np.zeros(len(sums.counts))
-    weights[stratum] = 1.0
-    with np.errstate(divide="ignore"):  # logarithms of weights of zero
-        own = sums.reweight(weights)
-    return replace(own, n=int(sums.counts[stratum]), log_weights=sums.plain.log_weights)
 
 
 def with_residual_products(

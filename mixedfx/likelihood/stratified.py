@@ -33,6 +33,7 @@ from mixedfx.linalg.cholesky.block_matrix import BlockMatrix, LevelPairs
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.intp]
+Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,12 @@ class StratifiedSums:
             XytXy=self._XytXy.reweight(weights)[:, :, 0],
             log_weights=plain.log_weights + float(self.counts @ np.log(weights)),
         )
+
+    def of_strata(self, kept: Mask) -> CrossProducts:
+        """Cross-products of the rows of some strata; a constant of their deviance is as it was."""
+        with np.errstate(divide="ignore"):  # logarithms of weights of zero
+            own = self.reweight(kept.astype(float))
+        return replace(own, n=int(self.counts[kept].sum()), log_weights=self.plain.log_weights)
 
 
 def sum_by_stratum(design: Design, codes: Codes) -> StratifiedSums:

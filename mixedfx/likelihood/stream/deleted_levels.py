@@ -77,10 +77,4 @@ class DeletedLevels:
 
     def without(self, level: int) -> CrossProducts:
         """Cross-products of the rows of all other levels."""
-        plain, counts = self.sums.plain, self.counts
-        kept = np.ones(len(counts))
-        kept[level] = 0.0
-        with np.errstate(divide="ignore"):  # the logarithm of a weight of zero
-            left = self.sums.reweight(kept)
-        # A constant of the deviance, which is not reported.
-        return replace(left, n=plain.n - int(counts[level]), log_weights=plain.log_weights)
+        return self.sums.of_strata(np.arange(len(self.sums.counts)) != level)
