@@ -8,7 +8,7 @@ rows with their Hessian, ``theta - H^-1 g``, which costs two evaluations (Demide
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -157,11 +157,10 @@ def _estimates_without(fit: FittedModel, keep: Mask, method: str) -> Vector:
     zero_column = any(not term.model_matrix.any(axis=0).all() for term in design.rows.random_terms)
     if zero_column or len(independent_columns(design.rows.X)) < fit.crossprod.p:
         return no_estimates(fit)
-    try:
-        crossprod = fit.residual.crossproducts_of(design, keep, fit.crossprod.bases)
-        return estimates_of(fit, design, crossprod, method)
-    except (DataError, EngineError, np.linalg.LinAlgError):
-        return no_estimates(fit)
+    bases = fit.crossprod.bases
+    return estimates_of(
+        fit, design, lambda: fit.residual.crossproducts_of(design, keep, bases), method
+    )
 
 
 def no_estimates(fit: FittedModel) -> Vector:
@@ -169,14 +168,19 @@ def no_estimates(fit: FittedModel) -> Vector:
     return np.full(fit.crossprod.p + 1 + fit.crossprod.parametrization.size, np.nan)
 
 
-def estimates_of(fit: FittedModel, design: Design, crossprod: CrossProducts, method: str) -> Vector:
-    """Estimates from the cross-products of some rows, in the bases of all."""
-    likelihood = GaussianLikelihood(crossprod, fit.reml)
-    if method == "refit":
-        theta = estimate_theta(design, likelihood, start=fit.solution.theta).theta
-    else:
-        theta = _one_step_theta(fit, likelihood)
-    return _estimates(likelihood.at(theta), theta)
+def estimates_of(
+    fit: FittedModel, design: Design, crossprod: Callable[[], CrossProducts], method: str
+) -> Vector:
+    """Estimates from the cross-products of some rows, in the bases of all; NaN without any."""
+    try:
+        likelihood = GaussianLikelihood(crossprod(), fit.reml)
+        if method == "refit":
+            theta = estimate_theta(design, likelihood, start=fit.solution.theta).theta
+        else:
+            theta = _one_step_theta(fit, likelihood)
+        return _estimates(likelihood.at(theta), theta)
+    except (DataError, EngineError, np.linalg.LinAlgError):
+        return no_estimates(fit)
 
 
 def _one_step_theta(fit: FittedModel, likelihood: GaussianLikelihood) -> Vector:

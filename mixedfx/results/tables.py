@@ -15,6 +15,7 @@ from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference import influence as influences
 from mixedfx.inference import prediction, several_prediction
 from mixedfx.inference.information_criteria import aic, bic
+from mixedfx.inference.streamed_responses import is_of_sums
 from mixedfx.inference.variance_explained import variance_shares
 from mixedfx.results.frames import FRAMES, converted
 from mixedfx.streamed import level_influence as streamed_influence
@@ -125,10 +126,9 @@ def influence(
     check_choice("method", method, ("one_step", "refit"))
     groups = influences.influence_groups(fit)
     check_choice("of", of, ("obs", *groups))
-    in_chunks = isinstance(fit.rows, StreamedRows)
-    if of in groups and in_chunks and fit.spec.residual.linear:
+    if of in groups and is_of_sums(fit):
         return streamed_influence.level_influence(fit, of, method, data)
-    if data is not None and not in_chunks:
+    if data is not None and not isinstance(fit.rows, StreamedRows):
         raise ArgumentError("data= is of fits whose rows were read in chunks: leave it out.")
     if of in groups:
         return influences.level_influence(fit, of, method)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from mixedfx.design.stream.streamed_rows import StreamedRows
-from mixedfx.errors import DataError, EngineError, SourceChangedError
+from mixedfx.errors import SourceChangedError
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference.influence import (
     LinearDeletion,
@@ -61,7 +61,4 @@ def _estimates(fit: FittedModel, crossprod: CrossProducts, method: str) -> Vecto
     """Estimates from the rows of the other levels; NaN where they do not exist."""
     if not has_independent_columns(crossprod):
         return no_estimates(fit)
-    try:
-        return estimates_of(fit, fit.design, crossprod, method)
-    except (DataError, EngineError, np.linalg.LinAlgError):
-        return no_estimates(fit)
+    return estimates_of(fit, fit.design, lambda: crossprod, method)
