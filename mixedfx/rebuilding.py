@@ -62,6 +62,11 @@ class Criterion:
     control: Control
     env: EvalEnvironment  # names that the fit's own does not have
 
+    def check(self, fit: FittedModel) -> None:
+        """Raise ArgumentError for REML of a generalised model."""
+        if self.reml and not fit.spec.residual.linear:
+            raise ArgumentError("reml=True: a generalised model is fitted by maximum likelihood.")
+
 
 def updated(
     fit: FittedModel, formula: Formula, data: pd.DataFrame | None, how: Criterion
@@ -72,8 +77,7 @@ def updated(
             "update() does not know which priors the parameters of another formula have: call "
             "the function that made the fit anew, with priors=."
         )
-    if how.reml and not fit.spec.residual.linear:
-        raise ArgumentError("reml=True: a generalised model is fitted by maximum likelihood.")
+    how.check(fit)
     own = fit.rows.model_frame
     frame = own if data is None else _with_columns(own, data)
     try:

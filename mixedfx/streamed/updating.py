@@ -70,8 +70,7 @@ def updated_from_source(
 ) -> FittedModel:
     """Fit another formula to the source of a fit, with its weights, offset and residual model."""
     source, rows = source_again(data, "update"), cast(StreamedRows, fit.rows)
-    if how.reml and not fit.spec.residual.linear:
-        raise ArgumentError("reml=True: a generalised model is fitted by maximum likelihood.")
+    how.check(fit)
     request = rows.design.request
     env = request.env.with_outer_namespace(how.env.namespace)
     n = rows.n + rows.n_dropped
@@ -83,8 +82,7 @@ def updated_from_source(
     if again.n + again.n_dropped != n:
         raise SourceChangedError(
             f"this fit is of {n:,} rows, and the source has {again.n + again.n_dropped:,} of that "
-            "kind: an update is of the same rows. For other rows call "
-            "lmer() or glmer() anew."
+            "kind: an update is of the same rows. For other rows call lmer() or glmer() anew."
         )
     return changed
 
