@@ -22,7 +22,11 @@ import numpy.typing as npt
 
 from mixedfx.likelihood.covariance_components import CovarianceComponent, multiply_by_K
 from mixedfx.likelihood.pls import Solution
-from mixedfx.linalg.cholesky.selected_inverse import ProbingVectors, probing_vectors
+from mixedfx.linalg.cholesky.selected_inverse import (
+    ProbingVectors,
+    probing_vectors,
+    vectors_of_effects,
+)
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -86,11 +90,9 @@ class _FactorSums:
         K, L = layout.width(factor), layout.levels(factor)
         within = np.zeros((K, K))
         between: dict[int, list[Array]] = {f: [] for f in layout.factors}
-        for S in _random_signs(L, factor, signs) if signs else _unit_vectors(probing, factor):
-            vectors = np.zeros((symbolic.size, S.shape[1], K))
-            own = vectors[symbolic.columns(factor)].reshape(K, L, -1, K)
-            own[np.arange(K), ..., np.arange(K)] = S
-            KS = multiply_by_K(solution, vectors.reshape(symbolic.size, -1))
+        unit = (probing.of_levels(factor, *batch) for batch in probing.batches(factor))
+        for S in _random_signs(L, factor, signs) if signs else unit:
+            KS = multiply_by_K(solution, vectors_of_effects(symbolic, factor, S))
             blocks = {
                 f: KS[symbolic.columns(f)].reshape(layout.width(f), layout.levels(f), -1, K)
                 for f in layout.factors
@@ -132,16 +134,6 @@ def _products(block: Array, *, each: bool) -> Array:
     entries = block.transpose(2, 0, 3, 1) if each else block.transpose(0, 3, 2, 1)
     flat = entries.reshape(vectors if each else 1, K_f * K_g, -1)
     return np.asarray(flat @ flat.transpose(0, 2, 1)).reshape(-1, K_f, K_g, K_f, K_g)
-
-
-def _unit_vectors(probing: ProbingVectors, factor: int) -> Iterator[Matrix]:
-    """Unit vectors of the levels, (L, c), added up over connected components."""
-    index = probing.index_in_component[factor]
-    for first, last in probing.batches(factor):
-        level = np.flatnonzero((index >= first) & (index < last))
-        S = np.zeros((len(index), last - first))
-        S[level, index[level] - first] = 1.0
-        yield S
 
 
 def _random_signs(levels: int, factor: int, count: int) -> Iterator[Matrix]:

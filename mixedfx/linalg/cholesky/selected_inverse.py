@@ -62,13 +62,14 @@ class ProbingVectors:
 
     def vectors(self, factor: int, first: int, last: int) -> Array:
         """Probing vectors of a range of indices, (q, (last - first) K), the effects fastest."""
-        layout, index = self.symbolic.layout, self.index_in_component[factor]
-        K, L = layout.width(factor), layout.levels(factor)
+        return vectors_of_effects(self.symbolic, factor, self.of_levels(factor, first, last))
+
+    def of_levels(self, factor: int, first: int, last: int) -> Array:
+        """The same of its levels, (L, last - first)."""
+        index = self.index_in_component[factor]
         level = np.flatnonzero((index >= first) & (index < last))
-        out = np.zeros((self.symbolic.size, (last - first) * K))
-        for a in range(K):
-            row = self.symbolic.starts[factor] + a * L + level
-            out[row, (index[level] - first) * K + a] = 1.0
+        out = np.zeros((len(index), last - first))
+        out[level, index[level] - first] = 1.0
         return out
 
     def apply(self, operator: Callable[[Array], Array]) -> Array:
@@ -79,6 +80,15 @@ class ProbingVectors:
             for batch in self.batches(f)
         ]
         return np.concatenate(products, axis=1) if products else np.zeros((self.symbolic.size, 0))
+
+
+def vectors_of_effects(symbolic: EliminationOrder, factor: int, of_levels: Array) -> Array:
+    """Vectors (q, c K) of each effect of a factor, the effects fastest, from c of levels (L, c)."""
+    K, (L, count) = symbolic.layout.width(factor), of_levels.shape
+    out = np.zeros((symbolic.size, count * K))
+    own = out[symbolic.columns(factor)].reshape(K, L, count, K)
+    own[np.arange(K), ..., np.arange(K)] = of_levels
+    return out
 
 
 def probing_vectors(symbolic: EliminationOrder) -> ProbingVectors:
