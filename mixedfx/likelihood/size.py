@@ -43,14 +43,19 @@ def exact_operations(pattern: BlockPattern) -> float:
     return float(t**3 + layout.width(first) * (entries**2).sum())
 
 
+def _dense_block(pattern: BlockPattern, groups: Sequence[str]) -> tuple[Sequence[int], int, str]:
+    """Factors that are eliminated as a dense block, its columns, and the factors in words."""
+    layout, (_, dense) = pattern.layout, elimination_order(pattern)
+    names = " and ".join(f"'{groups[f]}' ({layout.levels(f):,} levels)" for f in dense)
+    return dense, sum(map(layout.size, dense)), names
+
+
 def check_dense_block(pattern: BlockPattern, groups: Sequence[str]) -> None:
     """Raise a SizeError where crossed factors leave a dense block that memory cannot hold."""
     layout = pattern.layout
     if is_always_available(8.0 * _COPIES * sum(map(layout.size, layout.factors)) ** 2):
         return
-    _, dense = elimination_order(pattern)
-    size = sum(map(layout.size, dense))
-    names = " and ".join(f"'{groups[f]}' ({layout.levels(f):,} levels)" for f in dense)
+    dense, size, names = _dense_block(pattern, groups)
     check_memory(
         f"the grouping factors are crossed, and the block of {names} is factorised as a dense "
         f"matrix of {size:,} x {size:,} numbers",
@@ -69,9 +74,7 @@ def check_dense_root(pattern: BlockPattern, groups: Sequence[str], roots: int = 
     layout = pattern.layout
     if is_always_available(8.0 * (_COPIES + roots) * sum(map(layout.size, layout.factors)) ** 2):
         return
-    _, dense = elimination_order(pattern)
-    size = sum(map(layout.size, dense))
-    names = " and ".join(f"'{groups[f]}' ({layout.levels(f):,} levels)" for f in dense)
+    _, size, names = _dense_block(pattern, groups)
     check_memory(
         "responses of rows that are not in memory are drawn by a root of their cross-products, and "
         f"that of {names} is a dense matrix of {size:,} x {size:,} numbers"
