@@ -40,7 +40,8 @@ def with_sums_of(design: Design, drawn: CrossProducts | StratifiedSums) -> Desig
 
     No row of the sample has a value of it; what depends on the columns alone is as it was.
     """
-    rows, kept = cast(StreamedRows, design.rows), cast(StreamedRows, design.rows).random_sample
+    rows = cast(StreamedRows, design.rows)
+    kept = rows.random_sample
     moments = cast(ReducedSums, known(rows)).moments.of_columns(rows.combinations())
     residual, crossprod, strata = rows.residual, drawn, None
     if isinstance(drawn, StratifiedSums):
@@ -75,13 +76,14 @@ class SummedResponses:
         sums, sds = _sums_and_sds(fit)
         crossprod = sums.plain if isinstance(sums, StratifiedSums) else sums
         check_dense_root(crossprod.ZtZ.pattern, crossprod.groups, len(sds))
-        values, modes, factors = parameter_values(fit, None), list[Matrix](), list[Matrix]()
-        for t, basis in enumerate(crossprod.bases):
-            if random == "fitted":
-                modes.append(np.asarray(basis.inverse @ fit.solution.conditional_modes()[t]))
-            else:
-                factors.append(np.asarray(basis.inverse @ values.effect_factors[t]))
-        return SummedResponses(sums, values.beta, sds, tuple(modes), tuple(factors))
+        values, is_fitted = parameter_values(fit, None), random == "fitted"
+        of_terms = fit.solution.conditional_modes() if is_fitted else values.effect_factors
+        own = tuple(
+            np.asarray(basis.inverse @ of_term)
+            for basis, of_term in zip(crossprod.bases, of_terms, strict=True)
+        )
+        modes, factors = (own, ()) if is_fitted else ((), own)
+        return SummedResponses(sums, values.beta, sds, modes, factors)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the roots out of copies and pickles: each process computes its own."""
