@@ -236,7 +236,7 @@ def _read_array(values: Any) -> TableColumn | None:
     if isinstance(dtype, np.dtype) and dtype.kind in WIDEST:
         return Numbers(np.asarray(values))
     if isinstance(dtype, pd.CategoricalDtype):
-        return Factor(values.codes, values.categories, bool(values.ordered))
+        return Factor.of_categories(values)
     if isinstance(dtype, pd.StringDtype):
         return _text(values)
     is_object = getattr(dtype, "kind", "O") == "O"
@@ -311,7 +311,7 @@ def as_patsy_column(name: str, column: pd.Series, *, new_data: bool = False) -> 
     if isinstance(dtype, pd.CategoricalDtype):
         if new_data:
             return pd.Series(column.to_numpy(dtype=object), dtype=object)
-        return Factor.of_categories(column).used(None).series
+        return Factor.of_categories(column.array).used(None).series
     if kind in "iub" and column.hasnans:  # a term treats the missing values
         return pd.Series(column.to_numpy(dtype=float, na_value=np.nan))
     if pd.api.types.is_bool_dtype(dtype):

@@ -134,14 +134,12 @@ class Factor(Variable):
     codes: npt.NDArray[np.integer[Any]]  # (n,) -1 where there is no value
     levels: pd.Index | npt.NDArray[np.object_]
     ordered: bool = False
-    is_whole: bool = (
-        False  # no row lacks a value, all levels occur, and the codes are no one else's
-    )
+    # No row lacks a value, all levels occur, and the codes are no one else's
+    is_whole: bool = False
 
     @staticmethod
-    def of_categories(column: pd.Series) -> Factor:
-        """A categorical column as it is."""
-        values: Any = column.array
+    def of_categories(values: Any) -> Factor:
+        """The array of a categorical column as it is."""
         return Factor(values.codes, values.categories, bool(values.ordered))
 
     @staticmethod
@@ -261,7 +259,7 @@ def variable(values: Any) -> Variable | None:
     if isinstance(dtype, np.dtype) and dtype.kind in "iufb":
         return Numbers(values.to_numpy())
     if isinstance(dtype, pd.CategoricalDtype):
-        return Factor.of_categories(values)
+        return Factor.of_categories(values.array)
     return None
 
 
