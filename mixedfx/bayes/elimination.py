@@ -5,8 +5,8 @@ With ``M = Lambda' Z'WZ Lambda + I = L L'``, ``R = L^-1 Lambda' Z'W[X, y]`` and 
     log|M| (B,)    and    C = [X, y]'W[X, y] - R'R    (B, p + 1, p + 1).
 
 Given coefficients and sigma the effects are normal, ``b = Lambda L^-T (R c + sigma e)``, where
-``c = (-beta, 1)`` and e is standard normal. Here one grouping factor
-is eliminated, level by level; several are in :mod:`mixedfx.bayes.dense_elimination`.
+``c = (-beta, 1)`` and e is standard normal. Here one grouping factor is eliminated, level by level;
+several are in :mod:`mixedfx.bayes.dense_elimination`.
 """
 
 from __future__ import annotations

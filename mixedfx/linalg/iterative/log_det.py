@@ -63,7 +63,7 @@ class LogDeterminant:
         inverse = np.asarray(np.linalg.inv(full_rank(self.deflation.products(V))), dtype=np.float64)
         exact = of.of_forms(np.hstack([self.deflation.combine(V, inverse), -W]), np.hstack([V, W]))
         before = [] if known is None else [known]
-        first = sum(part[next(iter(exact))].shape[2] for part in before) // CHUNK
+        first = 0 if known is None else next(iter(known.values())).shape[2] // CHUNK
         pairs = [(x - z, z) for x, z in zip(self.solved[first:], self.signs[first:], strict=True)]
         found = before + for_each(lambda pair: of.of_forms(*pair), pairs)
         by_probe = {f: np.concatenate([part[f] for part in found], axis=2) for f in exact}
