@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import warnings
 
 import pytest
 from hypothesis import settings
@@ -119,3 +120,11 @@ def client():
         distributed.Client(cluster) as client,
     ):
         yield client
+
+
+@pytest.fixture
+def quiet():
+    """Notes that tests are not about: of selection, singular fits, rows left out."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

@@ -39,6 +39,12 @@ def table(n: int = 400, seed: int = 1) -> pd.DataFrame:
     return frame
 
 
+def source(n: int = 90) -> list[pd.DataFrame]:
+    """The rows, so many at a time."""
+    rows = table()
+    return [rows.iloc[a : a + n] for a in range(0, len(rows), n)]
+
+
 # Formula, and arguments of lmer.
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "slope": ("y ~ x + (x | g)", {}),

@@ -5,17 +5,17 @@ Source of truth: that on the fit of the same rows in memory.
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
-
 import numpy as np
 import pandas as pd
 import pytest
 from streamed import streamed_cases
+from streamed.streamed_cases import source
 from tiers import but_for
 
 import mixedfx as mfx
 from mixedfx.errors import ArgumentError, RowsNotInMemory, SourceChangedError
+
+pytestmark = pytest.mark.usefixtures("quiet")
 
 ROWS = streamed_cases.table()
 CASES = {
@@ -31,17 +31,6 @@ CASES = {
     "strata": "g",
     "strata of crossed": "h",
 }
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
-def source() -> list:
-    return [ROWS.iloc[a : a + 90] for a in range(0, len(ROWS), 90)]
 
 
 def assert_same(found: pd.DataFrame, expected: pd.DataFrame, bse: float) -> None:

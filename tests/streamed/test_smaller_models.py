@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import gc
 import pickle
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -27,6 +26,8 @@ import mixedfx as mfx
 from mixedfx.errors import ArgumentError, RowsNotInMemory
 from mixedfx.sources import array_blocks
 
+pytestmark = pytest.mark.usefixtures("quiet")
+
 Ask = Callable[[mfx.Results], Any]
 
 # Statistics near zero, and p-values of them, are of deviances whose rounding is this.
@@ -39,13 +40,6 @@ OTHERS = but_for(list(cases.MODELS), ["binary"])
 @pytest.fixture(autouse=True)
 def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     cases.with_small_blocks(monkeypatch)
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of selection, singular fits, rows left out
-        yield
 
 
 def linear_in_chunks(name: str, cuts: tuple[int, ...] = (37, 150)) -> mfx.Results:

@@ -5,29 +5,18 @@ Source of truth: the fit of the changed formula to the same rows in memory.
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 from streamed import generalized_cases, streamed_cases
+from streamed.streamed_cases import source
 from tiers import but_for
 
 import mixedfx as mfx
 from mixedfx.errors import ArgumentError, MissingColumnError, RowsNotInMemory, SourceChangedError
 
+pytestmark = pytest.mark.usefixtures("quiet")
+
 ROWS = streamed_cases.table()
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
-def source() -> list:
-    return [ROWS.iloc[a : a + 90] for a in range(0, len(ROWS), 90)]
 
 
 CHANGES = {

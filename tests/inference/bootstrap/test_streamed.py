@@ -6,7 +6,6 @@ Source of truth: the bootstrap of the same rows in memory, up to the Monte Carlo
 from __future__ import annotations
 
 import pickle
-import warnings
 from itertools import pairwise
 
 import numpy as np
@@ -19,14 +18,9 @@ import mixedfx as mfx
 from mixedfx.errors import ArgumentError, SizeError
 from mixedfx.linalg import available_memory
 
+pytestmark = pytest.mark.usefixtures("quiet")
+
 NAMES = [*streamed_cases.MODELS, *streamed_cases.STRATA]
-
-
-@pytest.fixture(autouse=True)
-def _quiet():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of singular fits, rows left out
-        yield
 
 
 def in_chunks(name):
