@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
-from scipy.sparse import linalg as sparse_linalg
 
 from mixedfx._arrays import set_readonly
 from mixedfx.errors import RelationshipError
@@ -132,8 +131,10 @@ class SparseInverse(KnownCovariance):
     @cached_property
     def factorisation(self) -> Any:
         """LU factors in a symmetric order without pivoting: ``L D L'``, D of positive pivots."""
+        from scipy.sparse.linalg import splu
+
         try:
-            factors = sparse_linalg.splu(
+            factors = splu(
                 self.inverse.csc,
                 permc_spec="MMD_AT_PLUS_A",
                 diag_pivot_thresh=0.0,
@@ -183,9 +184,11 @@ class PedigreeCovariance(KnownCovariance):
     @cached_property
     def _gene_flow(self) -> Any:
         """Factors of ``I - P``, triangular: no position is filled in."""
+        from scipy.sparse.linalg import splu
+
         identity = sparse.identity(self.size, format="csc")
         matrix = sparse.csc_matrix(identity - sparse.csc_matrix(self.parents.csr))
-        return sparse_linalg.splu(matrix, permc_spec="NATURAL", diag_pivot_thresh=0.0)
+        return splu(matrix, permc_spec="NATURAL", diag_pivot_thresh=0.0)
 
     def gene_flow(self, sampled: Matrix) -> Matrix:
         """``T sampled``: effects of all animals by what each adds to the mean of its parents."""

@@ -11,7 +11,7 @@ asked for, and is not compared.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,16 +19,19 @@ import numpy.typing as npt
 from mixedfx.design.build import Design
 from mixedfx.errors import EngineRefusal, SearchError
 from mixedfx.estimation import em as expectation_maximization
+from mixedfx.estimation import statsmodels as mixedlm_engine
 from mixedfx.estimation.boundary import boundary_parameters
 from mixedfx.estimation.iterative import Iterative
 from mixedfx.estimation.least_squares import least_squares_remark, least_squares_result
 from mixedfx.estimation.optimizer_result import Control, OptimizerResult
 from mixedfx.estimation.profiled import Profiled
 from mixedfx.estimation.starts import can_have_several_minima
-from mixedfx.estimation.statsmodels import MAX_CONDITION, Expressed, StatsModels
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.scaled import deviance_rounding
 from mixedfx.linalg.iterative.solver import IterativeSolver
+
+if TYPE_CHECKING:
+    from mixedfx.estimation.statsmodels import Expressed
 
 Vector = npt.NDArray[np.float64]
 
@@ -78,14 +81,13 @@ def estimate(
     start: Vector | None = None,
 ) -> OptimizerResult:
     """Estimate theta by the engine asked for; by least squares without random terms."""
-    mixedlm = StatsModels()
     if not design.spec.random_terms:
         if not likelihood.crossprod.profiles_sigma:
             return least_squares_result(likelihood)
         if not design.rows.in_memory:
             remark = least_squares_remark(weighted=design.rows.has_weights)
             return replace(least_squares_result(likelihood), remarks=(remark,))
-        return mixedlm.estimate(design, likelihood, control=control)
+        return mixedlm_engine.StatsModels().estimate(design, likelihood, control=control)
     if engine == "em":
         em: Engine = expectation_maximization.ExpectationMaximization()
         _check_no_refusal(em, design)
@@ -95,7 +97,7 @@ def estimate(
         iterative: Engine = Iterative()
         return iterative.estimate(design, likelihood, control=control, start=start)
     if engine == "statsmodels":
-        _check_no_refusal(mixedlm, design)
+        _check_no_refusal(mixedlm_engine.StatsModels(), design)
     profiled: Engine = Profiled()
     result = profiled.estimate(design, likelihood, control=control, start=start)
     if engine == "profiled":
@@ -107,6 +109,7 @@ def estimate(
             f"the search did not converge ({result.message}), and MixedLM is fitted only from the "
             "optimum. Use engine='profiled', or a higher limit in control=."
         )
+    mixedlm = mixedlm_engine.StatsModels()
     second = mixedlm.estimate(design, likelihood, control=control, start=result.theta)
     return _compare_optima(result, second, require_second=True)
 
@@ -149,13 +152,13 @@ def _confirm(
     if (
         expressed is None
         or likelihood.dependences
-        or likelihood.crossprod.condition > MAX_CONDITION
+        or likelihood.crossprod.condition > mixedlm_engine.MAX_CONDITION
         or boundary_parameters(design.spec, likelihood.crossprod, result.theta)
     ):
         return result
     try:
         beta = None if result.solution is None else result.solution.beta
-        mixedlm = StatsModels(known=expressed, coefficients=beta)
+        mixedlm = mixedlm_engine.StatsModels(known=expressed, coefficients=beta)
         second = mixedlm.estimate(design, likelihood, control=control, start=result.theta)
     except SearchError as error:
         return replace(result, remarks=(f"not checked by statsmodels: {error}",))
@@ -178,7 +181,7 @@ def _expressed_in_time(design: Design) -> Expressed | None:
     """How MixedLM expresses a small design."""
     if not design.rows.in_memory or design.rows.n > _MAX_ROWS:
         return None
-    found = Expressed.of(design)
+    found = mixedlm_engine.Expressed.of(design)
     if isinstance(found, str):
         return None
     small = (

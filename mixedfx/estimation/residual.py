@@ -19,11 +19,11 @@ from mixedfx.design.residual import ResidualRows
 from mixedfx.design.rows import ModelRows
 from mixedfx.design.spec import ModelSpec
 from mixedfx.estimation import contracts
+from mixedfx.estimation import statsmodels as mixedlm_engine
 from mixedfx.estimation.curvature import HessianAtOptimum, hessian_at_optimum
 from mixedfx.estimation.notes import Note
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.estimation.residual_ends import EndsOfResiduals
-from mixedfx.estimation.statsmodels import StatsModels
 from mixedfx.estimation.unidentified import unidentified, unidentified_note
 from mixedfx.likelihood import prediction_variance
 from mixedfx.likelihood.accumulate import compute_crossproducts
@@ -81,7 +81,8 @@ class ResidualEstimate:
         self, design: Design, likelihood: GaussianLikelihood, theta: Vector
     ) -> Any:
         """Result of statsmodels at an optimum; EngineRefusal where it has none."""
-        found = StatsModels().estimate(design, likelihood, control=Control(), start=theta)
+        engine = mixedlm_engine.StatsModels()
+        found = engine.estimate(design, likelihood, control=Control(), start=theta)
         return found.results_of_engine
 
     def family_params(self, sigma: float) -> dict[str, float]:

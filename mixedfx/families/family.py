@@ -22,11 +22,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from mixedfx.errors import check_choice
+from mixedfx.families import link_registry
 from mixedfx.families import observation_variance as variances
 from mixedfx.families.category_hooks import CategoryHooks
-from mixedfx.families.cumulative_links import Log
 from mixedfx.families.derivatives import Array, ParamDerivatives, RowDerivatives, RowEnds
-from mixedfx.families.link_registry import LINKS
 from mixedfx.families.links import Link
 from mixedfx.families.parameters import FamilyParameters
 from mixedfx.families.support import check_support, check_varies
@@ -120,7 +119,7 @@ class Family(FamilyParameters, CategoryHooks, ABC):
         """Family with the link of that name, or with its default link."""
         name = cls.links[0] if link is None else link
         check_choice(f"family '{cls.name}': link", name, cls.links)
-        return cls(LINKS[name])
+        return cls(link_registry.LINKS[name])
 
     def __str__(self) -> str:
         """Names of the family and its link."""
@@ -353,7 +352,7 @@ class Family(FamilyParameters, CategoryHooks, ABC):
         """Ways to the variance of an observation on the scale of eta, the default first."""
         if self.link.latent_variance is not None:
             return ("theoretical", "delta")
-        return self.log_link_methods if isinstance(self.link, Log) else ("delta",)
+        return self.log_link_methods if self.link.name == "log" else ("delta",)
 
     def observation_variance(self, method: str, mean: Callable[[], float], params: Vector) -> float:
         """

@@ -11,7 +11,7 @@ from scipy import special
 from mixedfx.families.derivatives import Array, MeanDerivatives, RowDerivatives
 from mixedfx.families.dispersion_family import DispersionFamily
 from mixedfx.families.family import Mask, Vector
-from mixedfx.families.links import bounded_exp
+from mixedfx.families.links import Identity, bounded_exp
 
 _HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 # Of the mean size of the response: the least starting mean of a log or inverse link.
@@ -85,4 +85,4 @@ class Gaussian(DispersionFamily):
 
 
 # The family of linear mixed models.
-NORMAL = Gaussian.with_link("identity")
+NORMAL = Gaussian(Identity())

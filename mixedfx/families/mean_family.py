@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from dataclasses import dataclass
 
-from mixedfx.families.cumulative_links import Log
 from mixedfx.families.derivatives import Array, MeanDerivatives, RowDerivatives, weighted
 from mixedfx.families.family import Family, Vector
 
@@ -21,7 +20,7 @@ class MeanFamily(Family):
 
     def _unit(self, y: Array, eta: Array, *, third: bool) -> RowDerivatives:
         """Derivatives for unit weight and dispersion."""
-        if isinstance(self.link, Log):
+        if self.link.name == "log":
             return self._unit_log_link(y, eta, third=third)
         mu = self.link.mean(eta)
         return self.link.chain(eta, mu, self._unit_by_mean(y, mu, third=third))

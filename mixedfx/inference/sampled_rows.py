@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from mixedfx.design.rows import ModelRows
-from mixedfx.design.stream.streamed_rows import StreamedRows
+from mixedfx.design.stream import streamed_rows
 from mixedfx.estimation.fitted_model import FittedModel
 
 
 def with_sampled_rows(fit: FittedModel) -> FittedModel:
     """The fit itself, or with the sample where its rows were read in chunks."""
     rows = fit.rows
-    if not isinstance(rows, StreamedRows):
+    if rows.in_memory or not isinstance(rows, streamed_rows.StreamedRows):
         return fit
     return with_rows(fit, rows.random_sample)
 

@@ -13,7 +13,7 @@ from patsy import EvalEnvironment
 
 from mixedfx._deprecation import renamed_attribute
 from mixedfx._other_programs import METHOD_ARGUMENTS, explains_arguments, missing_attribute
-from mixedfx.design.stream.streamed_rows import StreamedRows
+from mixedfx.design.stream import streamed_rows
 from mixedfx.errors import ArgumentError, RowsNotInMemory, brief, check_choice, check_flag
 from mixedfx.estimation.dispatch import ENGINES, EngineName
 from mixedfx.estimation.fitted_model import FittedModel
@@ -24,7 +24,6 @@ from mixedfx.formula.terms import Formula
 from mixedfx.formula.updating import update_formula
 from mixedfx.inference.denominator_df import DfMethod, resolve_df_method
 from mixedfx.rebuilding import Criterion, updated
-from mixedfx.refit import refit
 from mixedfx.results import plot_accessor
 from mixedfx.results.broom import BroomMixin
 from mixedfx.results.checking import CheckingMixin
@@ -174,11 +173,13 @@ class Results(
         >>> round(again.sigma / fit.sigma, 6)
         2.0
         """
-        if isinstance(self.model.rows, StreamedRows):
+        if isinstance(self.model.rows, streamed_rows.StreamedRows):
             raise RowsNotInMemory(
                 "fit.refit needs the rows, and this fit read them in chunks: another response is a "
                 "column of their source, fit.update('column ~ .', data=source)."
             )
+        from mixedfx.refit import refit
+
         again = refit(self.model, y, engine=engine, reml=self.reml, control=_control(control))
         return type(self)(again)
 
@@ -249,7 +250,7 @@ class Results(
             control=_control(control),
             env=EvalEnvironment.capture(2),
         )
-        in_chunks = isinstance(self.model.rows, StreamedRows)
+        in_chunks = isinstance(self.model.rows, streamed_rows.StreamedRows)
         change = updating.updated_from_source if in_chunks else updated
         changed = change(self.model, update_formula(self.formula, formula), data, how)
         warn_of(changed.notes)

@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 from scipy.linalg.lapack import dtrtri
-from scipy.sparse import linalg as sparse_linalg
 
 from mixedfx.linalg.sparse_matrix import SparseMatrix, unit_inverse_rows
 
@@ -112,8 +111,10 @@ class PrecisionBasis:
     @cached_property
     def _solver(self) -> Any:
         """Factors of R, triangular: no position is filled in."""
+        from scipy.sparse.linalg import splu
+
         matrix = sparse.csc_matrix(self.root.csr)
-        return sparse_linalg.splu(matrix, permc_spec="NATURAL", diag_pivot_thresh=0.0)
+        return splu(matrix, permc_spec="NATURAL", diag_pivot_thresh=0.0)
 
     def effects(self, v: Array) -> Array:
         """``R^-1 v`` of all nodes, (..., nodes)."""
