@@ -12,12 +12,8 @@ import pandas as pd
 from scipy import sparse
 
 from mixedfx._keys import positions_of_keys
-from mixedfx.covariance.known_covariance import PedigreeCovariance
-from mixedfx.covariance.relationship import (
-    Relationship,
-    positions_of_levels,
-    regression_weights,
-)
+from mixedfx.covariance import known_covariance
+from mixedfx.covariance import relationship as relationships
 from mixedfx.design.levels import Levels
 from mixedfx.design.membership import encode_memberships
 from mixedfx.errors import ArgumentError, SizeError, brief, check_choice
@@ -26,6 +22,7 @@ from mixedfx.formula.terms import Formula, RandomTerm
 from mixedfx.linalg.sparse_matrix import SparseMatrix
 
 if TYPE_CHECKING:
+    from mixedfx.covariance.relationship import Relationship
     from mixedfx.design.spec import ModelSpec, RandomTermSpec
 
 Vector = npt.NDArray[np.float64]
@@ -53,7 +50,9 @@ def check_known_levels(
     """Refuse more levels than can be decomposed."""
     if memberships:
         check_dense_levels(str(term), n_levels, "multiple memberships")
-    elif relationship is not None and not isinstance(relationship.known, PedigreeCovariance):
+    elif relationship is not None and not isinstance(
+        relationship.known, known_covariance.PedigreeCovariance
+    ):
         # A pedigree's inverse is sparse: what is dense of it is known once it is ordered.
         check_dense_levels(str(term), n_levels, "a relationship matrix")
 
@@ -132,7 +131,7 @@ def encode_known_levels(
 
 def related_effects(relationship: Relationship, levels: Levels, wanted: Codes) -> LevelCombinations:
     """Effects of some rows of A given those of the levels of the fit."""
-    at = positions_of_levels(relationship, levels.labels, "")
+    at = relationships.positions_of_levels(relationship, levels.labels, "")
     prior = relationship.known.diagonal(wanted)
     place = np.full(len(relationship), -1)
     place[at] = np.arange(len(at))
@@ -142,7 +141,8 @@ def related_effects(relationship: Relationship, levels: Levels, wanted: Codes) -
     weights = sparse.csr_array((np.ones(len(own)), (own, place[wanted[own]])), shape=shape)
     unknown = np.zeros(len(wanted))
     if len(others):
-        regression, unknown[others] = regression_weights(relationship, at, wanted[others])
+        found = relationships.regression_weights(relationship, at, wanted[others])
+        regression, unknown[others] = found
         place_others = sparse.csr_array(
             (np.ones(len(others)), (others, np.arange(len(others)))),
             shape=(len(wanted), len(others)),

@@ -13,7 +13,7 @@ from patsy import DesignInfo, EvalEnvironment
 
 from mixedfx._arrays import column_of_ones
 from mixedfx._names import column_label
-from mixedfx.covariance.relationship import Relationship, as_relationship, positions_of_levels
+from mixedfx.covariance import relationship as relationships
 from mixedfx.design import positions as effect_positions
 from mixedfx.design.checks import are_finite, check_finite, check_grouping_factor
 from mixedfx.design.evaluation import group_depends_on_rows, group_values, position_values
@@ -31,6 +31,7 @@ from mixedfx.formula.terms import Formula, RandomTerm
 from mixedfx.linalg.sparse_matrix import SparseMatrix
 
 if TYPE_CHECKING:
+    from mixedfx.covariance.relationship import Relationship
     from mixedfx.design.positions import EffectPositions
 
 
@@ -186,8 +187,8 @@ class _GroupingFactors:
         relationship = None
         if term.group_name in self._relmat:
             given = self._relmat[term.group_name]
-            relationship = as_relationship(given, term.group_name, levels.labels)
-            positions_of_levels(
+            relationship = relationships.as_relationship(given, term.group_name, levels.labels)
+            relationships.positions_of_levels(
                 relationship, levels.labels, term.group_name
             )  # refuses levels without a row
         return _FoundLevels(levels, codes, None, relationship)

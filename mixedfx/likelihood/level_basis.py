@@ -21,24 +21,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from scipy import linalg, sparse
 
-from mixedfx.covariance.known_covariance import PedigreeCovariance
-from mixedfx.covariance.relationship import Relationship, positions_of_levels
-from mixedfx.covariance.relationship_checks import raise_not_positive_definite
+from mixedfx.covariance import known_covariance, relationship_checks
+from mixedfx.covariance import relationship as known_relationships
 from mixedfx.design.known_levels import check_dense_levels
 from mixedfx.design.levels import Levels
 from mixedfx.design.rows import RandomTermRows
 from mixedfx.design.spec import ModelSpec
-from mixedfx.likelihood.level_precision import DENSE_EFFECTS, pedigree_basis, precision_bases
+from mixedfx.likelihood import level_precision
 from mixedfx.linalg.available_memory import check_memory
 from mixedfx.linalg.cholesky.block_matrix import BlockPattern, LevelPairs
 from mixedfx.linalg.precision import PrecisionBasis, PrecisionSolver
 from mixedfx.linalg.sparse_matrix import SparseMatrix
+
+if TYPE_CHECKING:
+    from mixedfx.covariance.relationship import Relationship
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -63,20 +65,24 @@ class LevelSums(NamedTuple):
 
 def covariance_root(relationship: Relationship, levels: Levels) -> Matrix:
     """Lower triangular T of ``A = T T'`` of some levels."""
-    at = positions_of_levels(relationship, levels.labels, "")
+    at = known_relationships.positions_of_levels(relationship, levels.labels, "")
     A = relationship.known.block(at, at)
     try:
         return np.asarray(linalg.cholesky(A, lower=True, overwrite_a=True, check_finite=False))
     except linalg.LinAlgError:
-        raise_not_positive_definite(relationship.known.block(at, at))
+        relationship_checks.raise_not_positive_definite(relationship.known.block(at, at))
         raise
 
 
 def effects_root(relationship: Relationship, levels: Levels) -> Matrix | PrecisionBasis:
     """T of ``A = T T'`` of some levels: of many of a pedigree by the sparse inverse."""
-    if isinstance(relationship.known, PedigreeCovariance) and len(levels) > DENSE_EFFECTS:
-        return pedigree_basis(relationship, levels)
+    if _is_pedigree(relationship) and len(levels) > level_precision.DENSE_EFFECTS:
+        return level_precision.pedigree_basis(relationship, levels)
     return covariance_root(relationship, levels)
+
+
+def _is_pedigree(relationship: Relationship) -> bool:
+    return isinstance(relationship.known, known_covariance.PedigreeCovariance)
 
 
 def precision_basis(
@@ -87,8 +93,8 @@ def precision_basis(
         return PrecisionBasis.of_combinations(memberships)
     if relationship is None:
         return None
-    if isinstance(relationship.known, PedigreeCovariance):
-        return pedigree_basis(relationship, levels)
+    if _is_pedigree(relationship):
+        return level_precision.pedigree_basis(relationship, levels)
     return PrecisionBasis.of_covariance(covariance_root(relationship, levels))
 
 
@@ -136,7 +142,7 @@ class RelatedLevels:
             known is None and memberships is None
             for known, memberships in zip(self.relationships, self.memberships, strict=True)
         ]
-        return precision_bases(self.relationships, self.levels, plain, pattern)
+        return level_precision.precision_bases(self.relationships, self.levels, plain, pattern)
 
     def precision_bases(self) -> tuple[PrecisionBasis | None, ...]:
         """Bases of the codes of each factor by sparse inverses; None where levels are plain."""
@@ -191,7 +197,7 @@ def level_basis(
         return _eigen(weighted.toarray())[1]
     if (squares > 0.0).all():
         # Q and s of D^1/2 A D^1/2 give B = D^-1/2 Q s^1/2, without T.
-        at = positions_of_levels(relationship, levels.labels, group)
+        at = known_relationships.positions_of_levels(relationship, levels.labels, group)
         half = np.sqrt(squares)
         scaled = relationship.known.block(at, at)
         scaled *= half[:, None]

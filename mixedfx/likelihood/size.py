@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mixedfx.errors import SizeError
-from mixedfx.likelihood.level_precision import check_precision
+from mixedfx.likelihood import level_precision
 from mixedfx.linalg.available_memory import check_memory, is_always_available
 from mixedfx.linalg.cholesky.analysis import elimination_order
 from mixedfx.linalg.cholesky.block_matrix import BlockPattern
@@ -91,7 +91,7 @@ def check_dense_root(pattern: BlockPattern, groups: Sequence[str], roots: int = 
 def check_memory_of_solver(solver: Solver, pattern: BlockPattern, groups: Sequence[str]) -> None:
     """Raise a SizeError where memory cannot hold what a solver allocates."""
     if isinstance(solver, PrecisionSolver):
-        check_precision(solver, pattern, groups)
+        level_precision.check_precision(solver, pattern, groups)
         return
     if not isinstance(solver, IterativeSolver):
         check_dense_block(pattern, groups)
