@@ -8,6 +8,7 @@ truncation; the mean of the counts themselves is ``mu / (1 - P0)``.
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from dataclasses import dataclass, replace
 
@@ -28,6 +29,9 @@ _NEGATIVE_BINOMIAL = NegativeBinomial2.with_link("log")
 # Steps of the search for a mean; the least linear predictor, whose mean is one to rounding.
 _STEPS, _LEAST = 60, -40.0
 _FIRST_ALPHA = 0.5
+# A search is stopped at this alpha: but for terms of 1 / alpha the counts have the logarithmic
+# distribution there, and only the product of alpha and the mean is identified.
+_LARGEST_LOG_ALPHA = math.log(1e8)
 
 
 @dataclass(frozen=True)
@@ -243,6 +247,16 @@ class TruncatedNegativeBinomial2(ZeroTruncated):
     limits = ("truncated_poisson",)
     vanishing = ("alpha",)
     dispersion_param = "alpha"
+    rises_at_end = (
+        "it rises without end as alpha goes to infinity and the mean before truncation to zero, "
+        "where the counts have the logarithmic distribution: no other of this family is as "
+        "dispersed as they are. Predictions and the other coefficients are those of that limit; "
+        "family='truncated_poisson' with (1 | row), of a level for each row, has a maximum"
+    )
+
+    def distance_to_end(self, coordinates: Vector) -> float:
+        """Of the logarithm of alpha."""
+        return _LARGEST_LOG_ALPHA - float(coordinates[0])
 
     def _log_zero(self, mu: Array, params: Vector) -> Array:
         return np.asarray(np.log1p(params[0] * mu) / params[0])

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from reference_models import FOLDER
+from scipy import optimize
 
 import mixedfx as mfx
 from mixedfx.errors import ArgumentError, ConvergenceWarning
@@ -109,3 +110,35 @@ def test_tweedies_power_that_goes_to_one_is_named_with_the_mend(dispersion):
     # Amounts have an optimum.
     amounts = data.assign(y=y * rng.gamma(2.0, size=120))
     assert mfx.glmer("y ~ x + (1 | g)", amounts, family="tweedie").converged
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("hurdle", [False, True])
+def test_counts_beyond_the_logarithmic_distribution_are_named_with_the_mend(hurdle):
+    # The supremum is the likelihood of the logarithmic distribution, the limit (Fisher, Corbet and
+    # Williams 1943), of which alpha and the mean before truncation are not told apart.
+    rng = np.random.default_rng(1)
+    g, x = np.repeat(np.arange(15), 14), rng.normal(size=210)
+    y = 1 + np.floor(np.exp(1.8 * rng.normal(size=210) + 0.3 * x - 0.8))
+    data = pd.DataFrame({"y": y, "x": x, "g": g.astype(str), "row": np.arange(210)})
+    zeros = {"zero_inflation": "~ 1"} if hurdle else {}
+    if hurdle:
+        data.loc[rng.random(210) < 0.3, "y"] = 0
+    with pytest.warns(ConvergenceWarning, match="as alpha goes to infinity"):
+        fit = mfx.glmer("y ~ x", data, family="truncated_nbinom2", **zeros)
+    assert fit.model.optimizer_result.evaluations < 200
+    positive = data[data["y"] > 0]
+    counts, column = positive["y"], positive["x"]
+
+    def deviance(beta):  # eta is log(p / (1 - p)) as alpha grows
+        log_p = -np.logaddexp(0.0, -(beta[0] + beta[1] * column))
+        log_rest = -np.logaddexp(0.0, beta[0] + beta[1] * column)
+        return -2.0 * np.sum(counts * log_p - np.log(counts) - np.log(-log_rest))
+
+    limit = optimize.minimize(deviance, [0.0, 0.0], method="Nelder-Mead", options={"fatol": 1e-9})
+    share = (data["y"] == 0).mean()
+    of_zeros = 420 * (share * np.log(share) + (1 - share) * np.log1p(-share)) if hurdle else 0.0
+    assert fit.deviance == pytest.approx(limit.fun - of_zeros, abs=1e-4)
+    assert fit.params["x"] == pytest.approx(limit.x[1], abs=1e-3)
+    with_rows = mfx.glmer("y ~ x + (1 | row)", positive, family="truncated_poisson")
+    assert with_rows.converged
