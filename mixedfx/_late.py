@@ -2,17 +2,21 @@
 
 A first fit uses a third of the modules. A package whose ``__getattr__`` is made by :func:`late`
 gives ``from package import module`` a stand-in, which imports the module when an attribute of it
-is read; ``from package.module import name`` imports at once, as ever.
+is read; ``from package.module import name`` imports at once, as ever. The values of a registry are
+imported one by one, by a :class:`LateMapping`.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from importlib import import_module
 from importlib.util import find_spec
+from threading import Lock
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple, TypeVar, cast
+
+T = TypeVar("T")
 
 
 class LateModule(ModuleType):
@@ -47,3 +51,66 @@ def late(package: str, **homes: str) -> Callable[[str], Any]:
         return LateModule(module)
 
     return attribute
+
+
+class _Home(NamedTuple):
+    """Where a value is made from: a name in a module."""
+
+    module: str
+    name: str
+
+
+class LateMapping(MutableMapping[str, T]):
+    """
+    Values by name, each imported when it is first looked up.
+
+    ``homes`` are modules of the package, with the name in each: ``"spatial.Matern"``; ``make``
+    makes the value of what has that name.
+    """
+
+    def __init__(
+        self, package: str, homes: Mapping[str, str], make: Callable[[Any], T] = lambda value: value
+    ) -> None:
+        """Import nothing."""
+        self._make, self._lock = make, Lock()
+        self._values: dict[str, T | _Home] = {}
+        for name, home in homes.items():
+            module, _, attribute = home.rpartition(".")
+            self._values[name] = _Home(f"{package}.{module}", attribute)
+
+    def __getitem__(self, name: str) -> T:
+        """Return a value, imported at the first time."""
+        value = self._values[name]
+        if not isinstance(value, _Home):
+            return value
+        made = self._make(getattr(import_module(value.module), value.name))
+        with self._lock:
+            if self._values[name] is value:  # no other thread has made or set one
+                self._values[name] = made
+        return cast(T, self._values[name])
+
+    def __setitem__(self, name: str, value: T) -> None:
+        """Set a value, in the place of one that may not have been imported."""
+        with self._lock:
+            self._values[name] = value
+
+    def __delitem__(self, name: str) -> None:
+        """Take a value out."""
+        with self._lock:
+            del self._values[name]
+
+    def __contains__(self, name: object) -> bool:
+        """Whether there is a value of the name, which need not be imported for that."""
+        return name in self._values
+
+    def __iter__(self) -> Iterator[str]:
+        """Names, in order."""
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        """Count the names."""
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        """Show all values."""
+        return repr(dict(self))

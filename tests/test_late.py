@@ -7,7 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from mixedfx._late import LateModule
+from mixedfx._late import LateMapping, LateModule
+from mixedfx.covariance.registry import STRUCTURES
+from mixedfx.families import FAMILIES
 
 INIT = "from mixedfx._late import late\n__getattr__ = late(__name__, twice='module')\n"
 # A module that takes a while: threads that come meanwhile must not see a half of it.
@@ -80,6 +82,41 @@ def test_threads_that_come_first_together_get_the_whole_module(package):
     user = importlib.import_module(f"{package}.user")
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(lambda _: user.four(), range(8))) == [4] * 8
+
+
+def test_a_value_of_a_mapping_is_imported_when_it_is_looked_up(package):
+    functions = LateMapping(package, {"double": "module.twice"}, make=lambda f: (f(1), f(3)))
+    assert "double" in functions
+    assert "triple" not in functions
+    assert list(functions) == ["double"]
+    assert len(functions) == 1
+    assert f"{package}.module" not in sys.modules
+    assert functions.get("triple") is None
+    assert functions["double"] == (2, 6)
+    assert functions["double"] is functions["double"]
+    assert repr(functions) == "{'double': (2, 6)}"
+
+
+def test_a_value_that_is_set_takes_the_place_of_one_that_is_not_imported(package):
+    functions = LateMapping(package, {"double": "module.twice", "treble": "module.thrice"})
+    functions["double"] = 4
+    del functions["treble"]
+    assert dict(functions) == {"double": 4}
+    assert f"{package}.module" not in sys.modules
+    with pytest.raises(KeyError, match="treble"):
+        del functions["treble"]
+
+
+def test_threads_that_look_up_together_get_one_value(package):
+    made = LateMapping(package, {"double": "module.twice"}, make=lambda f: [f(1)])
+    with ThreadPoolExecutor(8) as pool:
+        values = list(pool.map(lambda _: made["double"], range(8)))
+    assert all(value is values[0] for value in values)
+
+
+@pytest.mark.parametrize("registry", [FAMILIES, STRUCTURES], ids=["families", "structures"])
+def test_what_is_imported_by_a_name_has_it(registry):
+    assert [value.name for value in registry.values()] == list(registry)
 
 
 @pytest.mark.parametrize("package", ["covariance", "families", "priors", "residuals"])

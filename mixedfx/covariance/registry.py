@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from mixedfx.covariance.autoregressive import (
-    Antedependence,
-    Autoregressive,
-    HeterogeneousAntedependence,
-    HeterogeneousAutoregressive,
-    HeterogeneousToeplitz,
-    Toeplitz,
-)
-from mixedfx.covariance.compound import (
-    CompoundSymmetry,
-    HeterogeneousCompoundSymmetry,
-    HomogeneousDiagonal,
-)
-from mixedfx.covariance.diagonal import Diagonal
-from mixedfx.covariance.spatial import Exponential, Gaussian, Matern, OrnsteinUhlenbeck
+from mixedfx._late import LateMapping
 from mixedfx.covariance.structure import CovarianceStructure
-from mixedfx.covariance.unstructured import Unstructured
 from mixedfx.errors import ArgumentError, brief
 
-STRUCTURES: dict[str, CovarianceStructure] = {}
+# A formula imports the structures that it names.
+STRUCTURES: LateMapping[CovarianceStructure] = LateMapping(
+    "mixedfx.covariance",
+    {
+        "us": "unstructured.Unstructured",
+        "diag": "diagonal.Diagonal",
+        "homdiag": "compound.HomogeneousDiagonal",
+        "cs": "compound.CompoundSymmetry",
+        "csh": "compound.HeterogeneousCompoundSymmetry",
+        "ar1": "autoregressive.Autoregressive",
+        "ar1h": "autoregressive.HeterogeneousAutoregressive",
+        "toep": "autoregressive.Toeplitz",
+        "toeph": "autoregressive.HeterogeneousToeplitz",
+        "ad": "autoregressive.Antedependence",
+        "adh": "autoregressive.HeterogeneousAntedependence",
+        "ou": "spatial.OrnsteinUhlenbeck",
+        "exp": "spatial.Exponential",
+        "gau": "spatial.Gaussian",
+        "mat": "spatial.Matern",
+    },
+    make=lambda structure: structure(),
+)
 
 
 def register_structure(structure: CovarianceStructure) -> None:
@@ -54,15 +60,3 @@ def register_structure(structure: CovarianceStructure) -> None:
     if not isinstance(name, str) or not name.isidentifier():
         raise ArgumentError(f"the structure's name={brief(name)} must be a name, such as 'ar1'.")
     STRUCTURES[name] = structure
-
-
-_BUILT_IN: tuple[CovarianceStructure, ...] = (
-    *(Unstructured(), Diagonal(), HomogeneousDiagonal()),
-    *(CompoundSymmetry(), HeterogeneousCompoundSymmetry()),
-    *(Autoregressive(), HeterogeneousAutoregressive()),
-    *(Toeplitz(), HeterogeneousToeplitz()),
-    *(Antedependence(), HeterogeneousAntedependence()),
-    *(OrnsteinUhlenbeck(), Exponential(), Gaussian(), Matern()),
-)
-for _structure in _BUILT_IN:
-    register_structure(_structure)

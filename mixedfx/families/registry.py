@@ -5,42 +5,34 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import Any
 
+from mixedfx._late import LateMapping
 from mixedfx.errors import ArgumentError, brief, did_you_mean
 from mixedfx.families import statsmodels as bridge
-from mixedfx.families.beta import Beta
-from mixedfx.families.betabinomial import BetaBinomial
-from mixedfx.families.binomial import Binomial
-from mixedfx.families.cumulative import Cumulative
 from mixedfx.families.family import Family
-from mixedfx.families.gamma import Gamma
-from mixedfx.families.gaussian import Gaussian
-from mixedfx.families.inverse_gaussian import InverseGaussian
 from mixedfx.families.link_registry import LINKS
 from mixedfx.families.links import Link
-from mixedfx.families.nbinom1 import NegativeBinomial1
-from mixedfx.families.nbinom2 import NegativeBinomial2
-from mixedfx.families.poisson import Poisson
-from mixedfx.families.student import Student
-from mixedfx.families.truncated import TruncatedNegativeBinomial2, TruncatedPoisson
-from mixedfx.families.tweedie import Tweedie
 
-_ALL: tuple[type[Family], ...] = (
-    Binomial,
-    Poisson,
-    Gaussian,
-    Gamma,
-    InverseGaussian,
-    NegativeBinomial2,
-    NegativeBinomial1,
-    Beta,
-    BetaBinomial,
-    Student,
-    TruncatedPoisson,
-    TruncatedNegativeBinomial2,
-    Cumulative,
-    Tweedie,
+# A fit imports its own family.
+_ALL: LateMapping[type[Family]] = LateMapping(
+    "mixedfx.families",
+    {
+        "binomial": "binomial.Binomial",
+        "poisson": "poisson.Poisson",
+        "gaussian": "gaussian.Gaussian",
+        "gamma": "gamma.Gamma",
+        "inverse_gaussian": "inverse_gaussian.InverseGaussian",
+        "nbinom2": "nbinom2.NegativeBinomial2",
+        "nbinom1": "nbinom1.NegativeBinomial1",
+        "beta": "beta.Beta",
+        "betabinomial": "betabinomial.BetaBinomial",
+        "student": "student.Student",
+        "truncated_poisson": "truncated.TruncatedPoisson",
+        "truncated_nbinom2": "truncated.TruncatedNegativeBinomial2",
+        "cumulative": "cumulative.Cumulative",
+        "tweedie": "tweedie.Tweedie",
+    },
 )
-FAMILIES = MappingProxyType({family.name: family for family in _ALL})
+FAMILIES = MappingProxyType(_ALL)
 
 # Spellings of other programs, without case, points, underscores and blanks.
 _OTHER_NAMES = {
@@ -143,7 +135,7 @@ def resolve_family(family: Any = "binomial", link: Any = None) -> Family:
     'gamma'
     """
     wanted = None if link is None else _link_name(link)
-    if isinstance(family, type) and issubclass(family, Family) and family in _ALL:
+    if isinstance(family, type) and issubclass(family, Family) and family in FAMILIES.values():
         return family.with_link(wanted)
     if isinstance(family, Family):
         given = family.link.name
