@@ -231,7 +231,7 @@ def fit_generalized_formula(
         data, options = table.frame, replace(options, weights=table.weights)
     design = _design(parsed, data, family, options, env, nagq)
     if table is not None:
-        design = replace(design, rows=table.counted(design.rows))
+        design = table.counted(design)
     spec = design.spec
     fit = fit_design(
         design,

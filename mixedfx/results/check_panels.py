@@ -44,6 +44,9 @@ class _Page:
         draw = drawn.draws[0]
         self.z = pd.Series(draw.z, index=drawn.fit.rows.index, name="quantile residual")
         self.mean = draw.residual.fitted_mean(draw.eta)
+        self.effects = {modes.name for modes in standardised_modes(drawn)}
+        n = drawn.fit.rows.n
+        self.sample = f" {n:,} random rows." if drawn.is_sample else ""
 
     def rows(self, check: str) -> pd.DataFrame:
         """Rows of one check, the smallest p-value first."""
@@ -57,7 +60,8 @@ class _Page:
         # A no-break space keeps the p-value in one line.
         p = p_relation(row["p_adjusted"]).replace(" ", "\u00a0")
         sentence = f"{said} ({p})." if fails and said else f"As the model says ({p})."
-        return Panel(title, sentence, fails, draw)
+        of_levels = row["check"] == "conditional modes" or row["what"] in self.effects
+        return Panel(title, sentence + ("" if of_levels else self.sample), fails, draw)
 
     def against(self, name: str, *, spread: bool) -> Any:
         """How residuals, or their absolute values, are drawn against a variable."""
@@ -105,7 +109,7 @@ def _of_variable(page: _Page, check: str, what: str) -> tuple[str, Any]:
             for modes, covariate in compared_modes(page.drawn)
             if what == f"{modes.name} by {covariate.name}"
         )
-        labels = page.drawn.fit.spec.levels_of(modes.group).labels
+        labels = page.drawn.fit.spec.levels_of(modes.group).labels[modes.levels]
         values = pd.Series(modes.values[0] / modes.sd, index=labels, name="scaled effect")
         return f"Effects of {what}", against(covariate, values, _QUARTILES)
     spread = check == "heteroscedasticity"

@@ -31,12 +31,15 @@ class CheckingMixin(ResultsBase):
         Returns
         -------
         Checks
-            ``table`` has a row for each check, ``failed`` those that fail.
+            ``table`` has a row for each check, ``failed`` those that fail; ``notes`` says, where
+            rows were read in chunks, which ones were looked at.
 
         Raises
         ------
         RowsNotInMemory
-            If the fit has no rows.
+            If the fit has no rows and did not read them in chunks.
+        SizeError
+            If crossed factors of rows in chunks are too large for an exact factorisation.
 
         Notes
         -----

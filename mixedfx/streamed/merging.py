@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from mixedfx._names import decode
+from mixedfx.design.build import Design
 from mixedfx.design.rows import ModelRows
 from mixedfx.errors import SizeError
 from mixedfx.estimation.notes import Note
@@ -77,10 +78,15 @@ class SourceTable:
     has_trials: bool = False
     notes: tuple[Note, ...] = ()
 
-    def counted(self, rows: ModelRows) -> ModelRows:
-        """Rows that count those of the source."""
+    def counted(self, design: Design) -> Design:
+        """The design with rows that count those of the source, which has no column of weights."""
         if self.n is None:
-            return rows
+            return design
+        spec = replace(design.spec, weights_column=None)
+        return Design(spec, self._counted(design.rows))
+
+    def _counted(self, rows: ModelRows) -> ModelRows:
+        assert self.n is not None
         rows = replace(rows, weights_are_counts=True)
         if self.has_trials:
             counts = self.frame.loc[rows.index, TRIALS].to_numpy(float)

@@ -65,7 +65,6 @@ ASKED = {
     "fit.predict": lambda f: f.predict(),
     "fit.influence": lambda f: f.influence(),
     "fit.simulate": lambda f: f.simulate(1, rng=1),
-    "fit.check": lambda f: f.check(),
     "fit.plot.fitted": lambda f: f.plot.fitted(),
 }
 

@@ -46,6 +46,7 @@ from mixedfx.design.stream.strata import Strata
 from mixedfx.design.stream.transforms import learn_transforms
 from mixedfx.design.table import Table
 from mixedfx.errors import DataError, EmptyDataError
+from mixedfx.families.gaussian import NORMAL
 from mixedfx.formula.expansion import terms_of
 from mixedfx.formula.positions import ALL_ROWS
 from mixedfx.formula.response import response_code
@@ -205,9 +206,11 @@ def learned_of(first: FirstPass, source: DataSource) -> Learned:
         raise EmptyDataError(
             f"no row is complete: of {first.n_dropped} rows, missing values are in {counts}."
         )
+    one_row_levels = first.request.family != NORMAL
     for term in first.request.formula.random:
         if term.group != (ALL_ROWS,):
-            check_grouping_factor(term, len(first.levels[term.group]), first.n)
+            n_levels = len(first.levels[term.group])
+            check_grouping_factor(term, n_levels, first.n, one_row_levels=one_row_levels)
     return specified(first, source)
 
 

@@ -59,8 +59,11 @@ def _order(drawn: DrawnFit) -> tuple[Covariate, Factor] | None:
     """
     The first covariate whose values levels have once each and share, with the grouping factor.
 
-    A number that no two levels share is a measurement rather than a position in time.
+    A number that no two levels share is a measurement rather than a position in time. Of a sample
+    the neighbours are not there.
     """
+    if drawn.is_sample:
+        return None
     for factor in _factors(drawn):
         if len(factor.codes) < _LEAST_ROWS * factor.n_levels:
             continue

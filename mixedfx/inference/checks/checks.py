@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 
 from mixedfx._escaping import html_block
-from mixedfx.design.slim import raise_without_rows
 from mixedfx.errors import check_count
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference.checks.drawn import DrawnFit
 from mixedfx.inference.checks.finding import Finding
 from mixedfx.inference.checks.registry import CHECKS
+from mixedfx.inference.checks.unchecked import notes_on_rows
 from mixedfx.inference.false_discovery import false_discovery_rates
 from mixedfx.linalg.blas_threads import single_threaded_blas
 
@@ -38,6 +38,9 @@ class Checks:
         is below 0.05, ``advice`` says what is wrong, and what to try in a second line.
     formula : str
         Formula of the fit.
+    notes : tuple of str
+        Of a fit whose rows were read in chunks: which rows residuals are of, and what was not
+        checked.
 
     Examples
     --------
@@ -50,6 +53,7 @@ class Checks:
 
     table: pd.DataFrame
     formula: str = field(default="")
+    notes: tuple[str, ...] = field(default=())
 
     @property
     def failed(self) -> pd.DataFrame:
@@ -58,7 +62,7 @@ class Checks:
 
     @property
     def sentences(self) -> tuple[str, ...]:
-        """How many checks fail, and what is wrong."""
+        """How many checks fail, what is wrong, and what was not checked."""
         failed, table = self.failed, self.table
         if not len(failed):
             least = p_text(table["p_adjusted"].min())
@@ -73,7 +77,7 @@ class Checks:
             sentences.append(
                 f"Below 0.05 before adjustment alone, as chance does once in twenty: {listed}."
             )
-        return tuple(sentences)
+        return (*sentences, *self.notes)
 
     @property
     def to_try(self) -> tuple[str, ...]:
@@ -142,10 +146,6 @@ def check(fit: FittedModel, *, rng: Any = 0, n_sim: int = 250) -> Checks:
 def drawn_fit(fit: FittedModel, rng: Any, n_sim: int) -> DrawnFit:
     """Draws of a fit that checks read."""
     n_sim = check_count("n_sim", n_sim, _LEAST_SIMULATIONS)
-    if fit.rows.weights_are_counts:
-        raise_without_rows(
-            "equal ones were merged when the source was read: fit a DataFrame in memory for it."
-        )
     with single_threaded_blas(fit.crossprod.symbolic.dense_size):
         return DrawnFit.of(fit, n_sim, rng)
 
@@ -169,7 +169,7 @@ def checks_with(drawn: DrawnFit, more: Sequence[Finding]) -> Checks:
         "p_adjusted": false_discovery_rates(p_values),
         "advice": [_advice(finding) for finding in findings],
     }
-    return Checks(pd.DataFrame(columns), drawn.fit.formula_text)
+    return Checks(pd.DataFrame(columns), drawn.fit.formula_text, notes_on_rows(drawn))
 
 
 def _advice(finding: Finding) -> str:

@@ -14,8 +14,9 @@ from scipy import special
 from mixedfx._names import decode, written
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.formula.expansion import names_in
+from mixedfx.inference.checks.checked_rows import given_data
 from mixedfx.inference.checks.code import name_of
-from mixedfx.inference.checks.draws import Draw, draws_given_data
+from mixedfx.inference.checks.draws import Draw
 from mixedfx.inference.checks.statistics import basis_of_number, spread_scores
 from mixedfx.linalg.random_streams import spawn_generators
 
@@ -28,6 +29,8 @@ Codes = npt.NDArray[np.intp]
 _DRAWS, _LEAST_DRAWS, _DRAWN_ROWS = 20, 5, 1_000_000
 # A number with at most as many values is taken as a category.
 _FEW_VALUES = 6
+# Rows of a sample beside the first of each level that show whether a covariate varies within them.
+_LEAST_REPEATED = 20
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,11 @@ class Factor:
     labels: pd.Index = field(repr=False)
     code: str  # as it is written in a formula
 
+    @cached_property
+    def present(self) -> Codes:
+        """Levels that have rows: all of them, but in a sample."""
+        return np.flatnonzero(np.bincount(self.codes, minlength=self.n_levels))
+
 
 @dataclass(frozen=True)
 class DrawnFit:
@@ -92,14 +100,22 @@ class DrawnFit:
     draws: tuple[Draw, ...] = field(repr=False)
     n_sim: int
     rngs: tuple[np.random.Generator, ...] = field(repr=False)  # of the simulated responses
+    n_all: int  # rows of the data, of which those of the fit here may be a sample
+    from_source: bool = False  # whether the rows are those of a source
 
     @staticmethod
     def of(fit: FittedModel, n_sim: int, rng: np.random.Generator | int | None) -> DrawnFit:
         """Draw from a fit."""
-        m = int(np.clip(_DRAWN_ROWS // fit.rows.n, _LEAST_DRAWS, _DRAWS))
+        given = given_data(fit)
+        m = int(np.clip(_DRAWN_ROWS // given.rows_read, _LEAST_DRAWS, _DRAWS))
         of_draws, of_responses = spawn_generators(rng, 2)
-        draws = tuple(draws_given_data(fit, of_draws.spawn(m)))
-        return DrawnFit(fit, draws, n_sim, tuple(of_responses.spawn(n_sim)))
+        draws, rngs = tuple(given.draws(of_draws.spawn(m))), tuple(of_responses.spawn(n_sim))
+        return DrawnFit(given.fit, draws, n_sim, rngs, given.n_all, given.from_source)
+
+    @property
+    def is_sample(self) -> bool:
+        """Whether residuals are of some of the rows alone."""
+        return self.fit.rows.n < self.n_all
 
     @cached_property
     def z(self) -> Matrix:
@@ -153,14 +169,20 @@ class DrawnFit:
         )
 
     def within(self, factor: Factor) -> Mapping[str, Covariate]:
-        """Covariates that are constant within the levels of a factor, a value for each level."""
+        """
+        Covariates that are constant within the levels of a factor, a value for each with rows.
+
+        Of a sample that is known where enough rows are not the first of their level.
+        """
+        if self.is_sample and len(factor.codes) < len(factor.present) + _LEAST_REPEATED:
+            return {}
         first = np.zeros(factor.n_levels, dtype=np.intp)
         first[factor.codes[::-1]] = np.arange(len(factor.codes))[::-1]
         constant = {}
         for covariate in self.covariates:
             codes = covariate.codes
             if (codes == codes[first][factor.codes]).all():
-                constant[covariate.name] = covariate.at(first)
+                constant[covariate.name] = covariate.at(first[factor.present])
         return constant
 
     # ------------------------------------------------------------ simulated responses

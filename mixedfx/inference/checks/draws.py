@@ -20,24 +20,27 @@ References: Waagepetersen (2006), Scand. J. Stat. 33:721; Yuan and Johnson (2012
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from scipy import linalg, sparse
 
+from mixedfx.design.rows import ModelRows
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.estimation.residual import ResidualEstimate
 from mixedfx.inference.checks.metropolis import LevelMoves, level_moves, move
+from mixedfx.inference.sampled_rows import with_rows
 from mixedfx.inference.simulation import ResponseDistribution, response_distribution
 from mixedfx.likelihood.accumulate import sparse_Z
 from mixedfx.likelihood.pls import Solution
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True)
@@ -50,28 +53,73 @@ class Draw:
     residual: ResidualEstimate  # with the further linear predictors of the draw
 
 
-def draws_given_data(fit: FittedModel, rngs: list[np.random.Generator]) -> Iterator[Draw]:
-    """Yield a draw for each generator."""
-    posterior = _GivenData.of(fit)
-    for rng in rngs:
-        yield posterior.draw(rng)
+class GivenData(Protocol):
+    """Distribution of the coefficients and effects given the data, and rows with residuals."""
+
+    @property
+    def fit(self) -> FittedModel:
+        """The fit, with the rows that residuals are of."""
+        ...
+
+    @property
+    def n_all(self) -> int:
+        """Rows of the data."""
+        ...
+
+    @property
+    def rows_read(self) -> int:
+        """Rows that a draw reads."""
+        ...
+
+    @property
+    def from_source(self) -> bool:
+        """Whether the rows are those of a source, which the user has in no DataFrame."""
+        ...
+
+    def draws(self, rngs: Sequence[np.random.Generator]) -> list[Draw]:
+        """Draw once with each generator."""
+        ...
 
 
 @dataclass(frozen=True)
-class _GivenData:
-    """Normal distribution of the coefficients and effects given the response."""
+class RowsGivenData:
+    """Normal distribution of the coefficients and effects given the response of rows in memory."""
 
-    fit: FittedModel
+    whole: FittedModel
     Z: sparse.csr_array  # (n, q) in the basis of the cross-products
     precision: Any  # (n, n) of the working residuals times sigma**2; None: identity
     modes: tuple[Matrix, ...]
     prior: ResponseDistribution
     moves: list[LevelMoves]  # towards the exact distribution
+    # Of equal rows that one stands for: rows with residuals, and their positions among those.
+    equal: tuple[ModelRows, Codes] | None = field(default=None, repr=False)
+
+    @property
+    def fit(self) -> FittedModel:
+        """The fit itself, or with a row for each of those that are equal."""
+        return self.whole if self.equal is None else with_rows(self.whole, self.equal[0])
+
+    @property
+    def n_all(self) -> int:
+        """Rows of the data."""
+        return self.whole.rows.n + self.whole.rows.n_merged
+
+    @property
+    def rows_read(self) -> int:
+        """Rows of the fit."""
+        return self.whole.rows.n
+
+    @property
+    def from_source(self) -> bool:
+        """Where equal ones were merged."""
+        return self.equal is not None
 
     @staticmethod
-    def of(fit: FittedModel) -> _GivenData:
+    def of(fit: FittedModel) -> RowsGivenData:
+        """Of a fit with its rows."""
+        """Of a fit with its rows."""
         rows = fit.residual.working_rows(fit.rows)
-        return _GivenData(
+        return RowsGivenData(
             fit,
             sparse_Z(rows, fit.crossprod),
             fit.residual.row_precision(rows),
@@ -80,8 +128,12 @@ class _GivenData:
             level_moves(fit),
         )
 
-    def draw(self, rng: np.random.Generator) -> Draw:
-        fit, rows = self.fit, self.fit.rows
+    def draws(self, rngs: Sequence[np.random.Generator]) -> list[Draw]:
+        """Draw once with each generator."""
+        return [self._draw(rng) for rng in rngs]
+
+    def _draw(self, rng: np.random.Generator) -> Draw:
+        fit, rows = self.whole, self.whole.rows
         residual, sigma = fit.residual.drawn(fit.solution, rng)
         size = sigma / fit.solution.sigma
         effects, Zb = self.prior.draw_effects(rng), np.zeros(rows.n)
@@ -98,13 +150,15 @@ class _GivenData:
         if self.moves and (density := residual.log_densities) is not None:
             effects_of_all = (drawn, *residual.drawn_effects)
             etas = move(self.moves, partial(density, rows), etas, effects_of_all, rng)
+        if self.equal is not None:
+            rows, etas = self.equal[0], etas[:, self.equal[1]]
         at_draw, uniform = residual.at_etas(etas), rng.random(rows.n)
         z = at_draw.independent_residuals(rows, etas[0], sigma, uniform)
         return Draw(etas[0], drawn, z, fit.residual.at_etas(etas))
 
     def _best_predictions(self, Zb: Vector, noise: Vector) -> tuple[Vector, list[Matrix]]:
         """Coefficients and effects (k, levels) of the response ``Zb + e``, with ``Qe`` given."""
-        fit, X = self.fit, self.fit.rows.X
+        fit, X = self.whole, self.whole.rows.X
         Qy = self._times_precision(Zb) + noise
         beta = np.zeros(X.shape[1])
         if X.shape[1]:
@@ -126,7 +180,7 @@ class _GivenData:
     def _solve(self, rhs: Vector) -> Vector:
         if not len(rhs):
             return rhs
-        return np.asarray(self.fit.solution.schur.numeric.solve(rhs[:, None])[:, 0])
+        return np.asarray(self.whole.solution.schur.numeric.solve(rhs[:, None])[:, 0])
 
 
 def _generalized_least_squares(solution: Solution, XtVy: Vector) -> Vector:

@@ -26,9 +26,36 @@ from mixedfx.linalg.cholesky.batched import matmul_left, matmul_right
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 Array = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
 
-_MOVES = 10
+MOVES = 10
 _STEP = 2.4
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Steps of the effects of one random term, by its relative covariance factor Lambda."""
+
+    roots: Array  # (levels, k, k) of the covariance of a step
+    precision: Matrix  # (k, k) of a level's effects
+
+    @staticmethod
+    def of(lam: Matrix, A: Array) -> Steps:
+        """At the blocks ``Z_l'WZ_l`` of the levels, (k, k, levels)."""
+        k, H = len(lam), matmul_left(lam.T, matmul_right(A, lam)).transpose(2, 0, 1)
+        L = np.linalg.cholesky(H + np.eye(k))
+        roots = np.asarray(lam @ np.linalg.inv(L).transpose(0, 2, 1) * (_STEP / np.sqrt(k)), float)
+        return Steps(roots, np.asarray(np.linalg.pinv(lam @ lam.T, hermitian=True), float))
+
+    def draw(self, rng: np.random.Generator) -> Matrix:
+        """A step of each level, (k, levels)."""
+        e = rng.standard_normal((len(self.roots), self.roots.shape[1]))
+        return np.asarray(np.einsum("lij,lj->il", self.roots, e))
+
+    def accepted(self, b: Matrix, step: Matrix, change: Vector, rng: np.random.Generator) -> Mask:
+        """Levels that move from b, given the change of the log density of their rows."""
+        own = ((b + 0.5 * step) * (self.precision @ step)).sum(axis=0)
+        return np.asarray(np.log(rng.random(len(change))) < change - own)
 
 
 @dataclass(frozen=True)
@@ -38,24 +65,14 @@ class LevelMoves:
     predictor: int
     t: int
     rows: RandomTermRows
-    roots: Array  # (levels, k, k) of the covariance of a step
-    precision: Matrix  # (k, k) of a level's effects
+    steps: Steps
 
     @staticmethod
     def of(fit: FittedModel, predictor: int, t: int, weights: Vector) -> LevelMoves:
         """At the working weights of the fit of a predictor."""
-        rows, lam = fit.rows.random_terms[t], fit.solution.lambdas[t]
-        k, A = len(lam), FactorRows.of([rows]).blocks(weights)
-        H = matmul_left(lam.T, matmul_right(A, lam)).transpose(2, 0, 1)
-        L = np.linalg.cholesky(H + np.eye(k))
-        roots = np.asarray(lam @ np.linalg.inv(L).transpose(0, 2, 1) * (_STEP / np.sqrt(k)), float)
-        precision = np.asarray(np.linalg.pinv(lam @ lam.T, hermitian=True), float)
-        return LevelMoves(predictor, t, rows, roots, precision)
-
-    def steps(self, rng: np.random.Generator) -> Matrix:
-        """A step of each level, (k, levels)."""
-        e = rng.standard_normal((len(self.roots), self.roots.shape[1]))
-        return np.asarray(np.einsum("lij,lj->il", self.roots, e))
+        rows = fit.rows.random_terms[t]
+        A = FactorRows.of([rows]).blocks(weights)
+        return LevelMoves(predictor, t, rows, Steps.of(fit.solution.lambdas[t], A))
 
 
 def level_moves(fit: FittedModel) -> list[LevelMoves]:
@@ -80,15 +97,14 @@ def move(
 ) -> Matrix:
     """Move the effects of each predictor's terms, in place; returns the predictors (m, n) there."""
     at = log_densities(etas)
-    for _ in range(_MOVES):
+    for _ in range(MOVES):
         for term in moves:
-            b, step, rows = effects[term.predictor][term.t], term.steps(rng), term.rows
+            b, step, rows = effects[term.predictor][term.t], term.steps.draw(rng), term.rows
             proposed = etas.copy()
             rows.add_to_linear_predictor(proposed[term.predictor], step)
             there = log_densities(proposed)
-            change = np.bincount(rows.codes, there - at, rows.n_levels)
-            change -= ((b + 0.5 * step) * (term.precision @ step)).sum(axis=0)
-            accepted = np.log(rng.random(rows.n_levels)) < change
+            change = np.asarray(np.bincount(rows.codes, there - at, rows.n_levels), float)
+            accepted = term.steps.accepted(b, step, change, rng)
             b[:, accepted] += step[:, accepted]
             moved = accepted[rows.codes]
             etas, at = np.where(moved, proposed, etas), np.where(moved, there, at)

@@ -7,7 +7,7 @@ levels take it; what the fixed part leaves of it is in the effects. The same F t
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -20,6 +20,7 @@ from mixedfx.inference.checks.finding import Finding
 from mixedfx.inference.checks.statistics import Tested, f_test_of_columns, f_test_of_levels
 
 Matrix = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.intp]
 
 _LEAST_LEVELS = 12
 # A variance below this share of the residual one, on the scale of the predictor, is zero.
@@ -34,6 +35,11 @@ class Modes:
     effect: str
     values: Matrix  # (m, levels)
     sd: float
+    levels: Codes  # numbers of the levels
+
+    def at(self, levels: Codes) -> Modes:
+        """Those of some levels, where they are of all."""
+        return replace(self, values=self.values[:, levels], levels=levels)
 
     @property
     def name(self) -> str:
@@ -52,18 +58,22 @@ def standardised_modes(drawn: DrawnFit) -> Iterator[Modes]:
         for j, name in enumerate(term.effect_names):
             if variances[j] > _ZERO * variances.max(initial=0.0) and variances[j] > 0.0:
                 sd = float(fit.solution.sigma * np.sqrt(variances[j]))
-                yield Modes(term.group, name, effects[:, j], sd)
+                levels = np.arange(effects.shape[2])
+                yield Modes(term.group, name, effects[:, j], sd, levels)
 
 
 def compared_modes(drawn: DrawnFit) -> Iterator[tuple[Modes, Covariate]]:
     """Effects, and the covariates that are constant within their levels."""
-    constant = {factor.name: drawn.within(factor) for factor in drawn.factors}
+    factors = {factor.name: factor for factor in drawn.factors}
+    constant = {name: drawn.within(factor) for name, factor in factors.items()}
     for modes in standardised_modes(drawn):
-        n_levels = modes.values.shape[1]
-        for covariate in constant.get(modes.group, {}).values():
-            few = covariate.is_category and covariate.n_values > n_levels / 3
-            if n_levels >= _LEAST_LEVELS and not few:
-                yield modes, covariate
+        if modes.group not in factors:
+            continue
+        levels = factors[modes.group].present
+        for covariate in constant[modes.group].values():
+            few = covariate.is_category and covariate.n_values > len(levels) / 3
+            if len(levels) >= _LEAST_LEVELS and not few:
+                yield modes.at(levels), covariate
 
 
 def conditional_modes(drawn: DrawnFit) -> list[Finding]:

@@ -33,9 +33,11 @@ def outliers(drawn: DrawnFit) -> list[Finding]:
         order = np.argsort(-size)[: max(1, min(_MOST_NAMED, int(np.median(count))))]
         rows = drawn.fit.rows.index[order].tolist()
         named = f"rows {rows}" if len(rows) > 1 else f"row {rows[0]!r}"
+        if drawn.from_source:
+            named = f"{len(rows)} row{'s' if len(rows) > 1 else ''}"
         text = f"The response of {named} is far from its mean."
         if code := with_student(drawn.fit):
             return f"{text} Student's distribution gives such rows little weight.\n{code}"
-        return with_code(text, f"data.loc[{rows}]")
+        return text if drawn.from_source else with_code(text, f"data.loc[{rows}]")
 
     return [Finding.of("outliers", "residuals", tested, advice)]

@@ -49,9 +49,14 @@ def compared_by_all(
     for covariate in drawn.covariates:
         yield covariate.name, covariate, compared(values, covariate)
     for factor in drawn.factors:
-        if len(factor.codes) >= _LEAST_ROWS * factor.n_levels:
+        if has_levels_to_compare(factor):
             tested = f_test_of_levels(values, factor.codes, factor.n_levels)
             yield factor.name, factor, tested
+
+
+def has_levels_to_compare(factor: Factor) -> bool:
+    """Whether the levels with rows have enough of them."""
+    return len(factor.codes) >= _LEAST_ROWS * len(factor.present)
 
 
 def _by_fitted(drawn: DrawnFit, values: Matrix) -> Tested | None:

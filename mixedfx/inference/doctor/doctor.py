@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from mixedfx._warnings import without_warnings
+from mixedfx.design.slim import raise_without_rows
 from mixedfx.design.source import column_named, values_of_rows
 from mixedfx.errors import ArgumentError, brief, check_share
 from mixedfx.estimation.fitted_model import FittedModel, check_no_priors
@@ -52,6 +53,9 @@ def examine(fit: FittedModel, how: Examination) -> Diagnosis:
     """Examine a fit; no refit warns."""
     how.check()
     check_no_priors(fit, "doctor()")
+    rows: Any = fit.rows
+    if not rows.in_memory:
+        raise_without_rows(rows.reason)
     with without_warnings(), np.errstate(all="ignore"):
         return _examine(fit, how)
 

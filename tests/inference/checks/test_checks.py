@@ -368,16 +368,3 @@ def test_a_variance_of_zero_has_no_effects_to_check():
     assert "Batch: Intercept" not in set(fit.check().table["what"])
     assert len(fit.plot.check(n_sim=20)) >= 3
     plt.close("all")
-
-
-def test_merged_rows_are_refused():
-    rng = np.random.default_rng(1)
-    data = pd.DataFrame({"g": np.repeat(list("abcdefgh"), 40), "u": rng.random(320)})
-    data["y"] = (
-        data["u"] < data["g"].map(dict(zip("abcdefgh", rng.random(8), strict=True)))
-    ).astype(int)
-    data = data.drop(columns="u")
-    fit = mfx.glmer("y ~ 1 + (1 | g)", lambda: iter([data[:160], data[160:]]))
-    assert fit.model.rows.n < 320
-    with pytest.raises(RowsNotInMemory, match="equal ones were merged"):
-        fit.check()

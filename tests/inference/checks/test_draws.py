@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 import mixedfx as mfx
-from mixedfx.inference.checks.draws import draws_given_data
+from mixedfx.inference.checks.checked_rows import given_data
 from mixedfx.inference.checks.metropolis import level_moves, move
 from mixedfx.linalg.random_streams import spawn_generators
 
@@ -15,7 +15,7 @@ COUNT = 800
 
 
 def drawn(fit, count=COUNT):
-    return list(draws_given_data(fit.model, spawn_generators(0, count)))
+    return given_data(fit.model).draws(spawn_generators(0, count))
 
 
 def dense_covariance(fit, formula_Z, X):
@@ -49,7 +49,7 @@ def test_residuals_at_a_draw_are_exactly_standard_normal_in_a_regression():
     for seed in range(120):
         y = 5.0 + 2.0 * np.random.default_rng(seed).normal(size=8)
         fit = mfx.lmer("y ~ u + v + I(v ** 2)", data.assign(y=y))
-        z.append(next(draws_given_data(fit.model, spawn_generators(seed, 1))).z)
+        z.append(given_data(fit.model).draws(spawn_generators(seed, 1))[0].z)
     z = np.array(z)
     assert stats.kstest(z.ravel(), "norm").pvalue > 0.01
     assert stats.kstest((z**2).sum(axis=1), "chi2", args=(8,)).pvalue > 0.01

@@ -1,0 +1,72 @@
+"""Which rows a check looks at: those in memory, or a sample of those of a source.
+
+Of equal rows that were merged when a source was read each has a residual of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from mixedfx.design.rows import ModelRows
+from mixedfx.design.stream.sampling import SAMPLE_ROWS
+from mixedfx.design.stream.streamed_rows import StreamedRows
+from mixedfx.estimation.fitted_model import FittedModel
+from mixedfx.inference.checks.draws import GivenData, RowsGivenData
+from mixedfx.inference.checks.summed_draws import SumsGivenData
+
+Vector = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.intp]
+
+_SEED = 20_240_601
+
+
+def given_data(fit: FittedModel) -> GivenData:
+    """Distribution of the coefficients and effects of a fit given its rows, wherever they are."""
+    if isinstance(fit.rows, StreamedRows):
+        return SumsGivenData(fit)
+    found = RowsGivenData.of(fit)
+    if (counts := fit.rows.counts) is None:
+        return found
+    positions = _sample_of_equal(counts)
+    return replace(found, equal=(_single(fit.rows, positions), positions))
+
+
+def _sample_of_equal(counts: Vector) -> Codes:
+    """Positions of rows drawn at random from those that rows stand for; all of few."""
+    ends = np.cumsum(np.round(counts).astype(np.int64))
+    n = int(ends[-1])
+    if n <= SAMPLE_ROWS:
+        chosen = np.arange(n)
+    else:
+        rng = np.random.default_rng(_SEED)
+        chosen = np.sort(rng.choice(n, SAMPLE_ROWS, replace=False, shuffle=False))
+    return np.searchsorted(ends, chosen, side="right").astype(np.intp)
+
+
+def _single(rows: ModelRows, positions: Codes) -> ModelRows:
+    """Rows of the data, of which those at some positions stand for several."""
+    weights = None
+    if rows.multiplicity is not None and rows.weights is not None:  # trials
+        weights = (rows.weights / rows.multiplicity)[positions]
+    return replace(
+        rows,
+        y=rows.y[positions],
+        X=rows.X[positions],
+        random_terms=tuple(
+            replace(term, codes=term.codes[positions], model_matrix=term.model_matrix[positions])
+            for term in rows.random_terms
+        ),
+        weights=weights,
+        offset=None if rows.offset is None else rows.offset[positions],
+        index=pd.RangeIndex(len(positions)),
+        variables={
+            name: column.iloc[positions].reset_index(drop=True)
+            for name, column in rows.variables.items()
+        },
+        weights_are_counts=False,
+        multiplicity=None,
+    )
