@@ -19,8 +19,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg.lapack import dposv
 
+from mixedfx.estimation.dense_moments import bounded_residual_variance
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 
+Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 
 # Share of a product's squared norm that is outside of the span by rounding.
@@ -29,14 +31,18 @@ _ROUNDING = 1e-12
 _MAX_TERMS = 4
 
 
-def is_balanced(likelihood: GaussianLikelihood) -> bool:
-    """Whether the products of the A are in their span; False where it is not looked at."""
+def balanced_estimates(likelihood: GaussianLikelihood) -> tuple[list[Matrix], float] | None:
+    """
+    Minimum norm estimates of each term's variance, (1, 1), and the residual one, where balanced.
+
+    At Lambda = 0 their equations have ``tr(A_i A_j)`` and ``y'A_i y``, as products of the A have.
+    """
     dense, crossprod = likelihood.dense_if_small, likelihood.crossprod
     widths = crossprod.parametrization.widths
     if dense is None or not likelihood.reml or crossprod.sigma is not None:
-        return False
+        return None
     if not 0 < len(widths) <= _MAX_TERMS or max(widths) > 1:
-        return False
+        return None
     N, parts = _projected(dense.matrix, dense.q), dense.columns
     blocks = [[N[a, b] for b in parts] for a in parts]
     gram = np.empty((len(parts) + 1,) * 2)  # tr(A_i A_j), P last
@@ -44,7 +50,13 @@ def is_balanced(likelihood: GaussianLikelihood) -> bool:
     gram[:-1, :-1] = np.add.reduceat(np.add.reduceat(N * N, starts, axis=0), starts, axis=1)
     gram[-1, :-1] = gram[:-1, -1] = np.add.reduceat(N.diagonal(), starts)
     gram[-1, -1] = crossprod.n - crossprod.p
-    return _are_in_span(gram, blocks)
+    Zty, yty = dense.matrix[: dense.q, -1], dense.matrix[-1, -1]
+    right = [*np.add.reduceat(Zty * Zty, starts), yty]
+    variances = _solved_if_in_span(gram, blocks, right)
+    if variances is None:
+        return None
+    residual_variance = bounded_residual_variance(crossprod, float(variances[-1]), reml=True)
+    return list(variances[:-1, None, None]), residual_variance
 
 
 def _projected(S: Matrix, q: int) -> Matrix:
@@ -56,21 +68,29 @@ def _projected(S: Matrix, q: int) -> Matrix:
     return S[:q, :q] - XtZ.T @ solved if not info else np.full((q, q), np.nan)
 
 
-def _are_in_span(gram: Matrix, blocks: list[list[Matrix]]) -> bool:
-    """Whether the part of each ``A_i A_j = P Z_i N_ij Z_j'P`` outside of the span is rounding."""
-    norms, along = [], []
+def _solved_if_in_span(
+    gram: Matrix, blocks: list[list[Matrix]], right: list[float]
+) -> Vector | None:
+    """
+    Solution of the equations of the Gram matrix with a right side.
+
+    None unless the part of each ``A_i A_j = P Z_i N_ij Z_j'P`` outside of the span is rounding.
+    """
+    norms, along = [], [right]
     for i, j in itertools.combinations_with_replacement(range(len(blocks)), 2):
         N_ij = blocks[i][j]
         left = [row[i] @ N_ij for row in blocks]
-        right = left[i] if i == j else N_ij @ blocks[j][j]
-        norms.append(float(np.vdot(left[i], right)))
+        within = left[i] if i == j else N_ij @ blocks[j][j]
+        norms.append(float(np.vdot(left[i], within)))
         # tr(A_i A_j A_k)
         products = [np.vdot(of_k, row[j]) for of_k, row in zip(left, blocks, strict=True)]
         along.append([*products, np.vdot(N_ij, N_ij)])
     columns = np.array(along).T
     _, solved, info = dposv(gram, columns)
-    inside = np.add.reduce(columns * solved).tolist()
+    inside = np.add.reduce(columns * solved).tolist()[1:]
     # Negated, so that NaN is outside; a singular Gram matrix has terms that are not identified.
-    return not info and all(
+    if info or not all(
         abs(norm - part) <= _ROUNDING * norm for norm, part in zip(norms, inside, strict=True)
-    )
+    ):
+        return None
+    return np.asarray(solved[:, 0])

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from mixedfx._arrays import set_readonly
 from mixedfx.covariance.components import Positions
 from mixedfx.covariance.registry import STRUCTURES
+from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.dense import DenseCrossProducts
 from mixedfx.likelihood.dense_point import DensePoint
 from mixedfx.linalg.symmetric import solve_or_least_norm
@@ -58,9 +59,7 @@ def dense_moments(dense: DenseCrossProducts, *, reml: bool) -> tuple[list[Matrix
         system[m, m] = df - float(a @ (of_log_det + with_residual))
         right[:m], right[m] = explained, point.pwrss - float(a @ explained)
         solved = solve_or_least_norm(system, right)
-        variance = float(solved[m])
-        of_least_squares = float(crossprod.XytXy[-1, -1]) / df
-        variance = min(max(variance, _LEAST_SHARE * of_least_squares), of_least_squares)
+        variance = bounded_residual_variance(crossprod, float(solved[m]), reml=reml)
     covariances, i = [], 0
     for half in halves:
         size, k = half.shape[:2]
@@ -68,6 +67,12 @@ def dense_moments(dense: DenseCrossProducts, *, reml: bool) -> tuple[list[Matrix
         covariances.append(cov + cov.T)
         i += size
     return covariances, variance
+
+
+def bounded_residual_variance(crossprod: CrossProducts, estimate: float, *, reml: bool) -> float:
+    """An estimate of the residual variance, at most that of least squares, and a share of it."""
+    of_least_squares = float(crossprod.XytXy[-1, -1]) / crossprod.nu(reml=reml)
+    return min(max(estimate, _LEAST_SHARE * of_least_squares), of_least_squares)
 
 
 @lru_cache(maxsize=64)

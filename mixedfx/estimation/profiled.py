@@ -18,7 +18,7 @@ import numpy.typing as npt
 from mixedfx.covariance.parametrization import identity_params
 from mixedfx.design.build import Design
 from mixedfx.errors import ResponseError
-from mixedfx.estimation.balanced import is_balanced
+from mixedfx.estimation.balanced import balanced_estimates
 from mixedfx.estimation.boundary import SLOPE_TOLERANCE
 from mixedfx.estimation.correlation_starts import other_correlations
 from mixedfx.estimation.curvature import HessianAtOptimum
@@ -114,14 +114,16 @@ class Profiled:
             yield at(_scaled_params(crossprod, start))
             if not self.several_starts:
                 return
-        first = at(moment_estimates(crossprod, likelihood.dense_if_small, reml=likelihood.reml))
+        several = can_have_several_minima(likelihood)
+        balanced = balanced_estimates(likelihood) if several else None
+        dense, reml = likelihood.dense_if_small, likelihood.reml
+        first = at(moment_estimates(crossprod, dense, reml=reml, known=balanced))
         if start is None and design.rows.weight_ratio > _DOMINANT_WEIGHT:
             first = at(_best_start(first))
-        balanced = can_have_several_minima(likelihood) and is_balanced(likelihood)
-        is_first = balanced and start is None
+        is_first = balanced is not None and start is None
         if is_first:
             yield first
-        if balanced and ends and _is_inside(ends[-1]):
+        if balanced is not None and ends and _is_inside(ends[-1]):
             return  # at the only minimum
         yield from _starts_by_grid(likelihood, at, first, ends, is_first)
         end = min(ends, key=lambda end: end.value, default=None)

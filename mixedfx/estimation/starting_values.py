@@ -51,7 +51,11 @@ class _FactorMoments:
 
 
 def moment_estimates(
-    crossprod: CrossProducts, dense: DenseCrossProducts | None = None, *, reml: bool = True
+    crossprod: CrossProducts,
+    dense: DenseCrossProducts | None = None,
+    *,
+    reml: bool = True,
+    known: tuple[list[Matrix], float] | None = None,
 ) -> Vector:
     """
     Minimum norm quadratic estimates of theta at Lambda = I, without iteration.
@@ -59,13 +63,16 @@ def moment_estimates(
     With ``b = (Z'Z + I)^-1 Z'r``, r the residuals of least squares and of the other factors,
     ``E sum_l b_l b_l'`` is linear in the factor's covariance and in sigma**2, and is solved for
     the former (Rao 1972, J. Am. Stat. Assoc. 67:112). Of a small model, whose dense matrix is
-    given, all terms are estimated together, by the criterion.
+    given, all terms are estimated together, by the criterion. ``known`` are the covariances, and
+    the residual variance, where they are at hand.
     """
     if crossprod.has_precision:
         return identity_params(crossprod.parametrization)
     if max(crossprod.ZtZ.layout.widths) >= WIDE:
         return _generic_params(crossprod)
-    found = None if dense is None else dense_moments(dense, reml=reml)
+    found = known
+    if found is None and dense is not None:
+        found = dense_moments(dense, reml=reml)
     if found is None:
         found = _moments_by_factor(crossprod)
     covariances, residual_variance = found

@@ -16,7 +16,7 @@ import mixedfx as mfx
 from mixedfx.design.build import build
 from mixedfx.errors import MixedfxWarning
 from mixedfx.estimation import profiled
-from mixedfx.estimation.balanced import is_balanced
+from mixedfx.estimation.balanced import balanced_estimates
 from mixedfx.estimation.dense_moments import dense_moments
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 
@@ -31,6 +31,10 @@ BALANCED = {
 def likelihood_of(formula, data, *, reml=True, **kwargs):
     design = build(mfx.parse(formula), data, **kwargs)
     return GaussianLikelihood.from_design(design, reml=reml)
+
+
+def is_balanced(likelihood):
+    return balanced_estimates(likelihood) is not None
 
 
 @pytest.mark.parametrize("name", BALANCED)
@@ -50,6 +54,16 @@ def test_ml_and_known_variances_are_not_looked_at():
     data = mfx.datasets.load(data)
     assert not is_balanced(likelihood_of(formula, data, reml=False))
     assert not is_balanced(likelihood_of(formula, data, residual_sd=np.ones(len(data))))
+
+
+@pytest.mark.parametrize("name", BALANCED)
+def test_estimates_from_the_products_of_a_balanced_design_are_those_of_its_factor(name):
+    formula, data = BALANCED[name]
+    likelihood = likelihood_of(formula, mfx.datasets.load(data))
+    covariances, variance = balanced_estimates(likelihood)
+    expected, of_residuals = dense_moments(likelihood.dense, reml=True)
+    assert variance == pytest.approx(of_residuals, rel=1e-10)
+    np.testing.assert_allclose(covariances, expected, rtol=1e-9)
 
 
 @pytest.mark.parametrize("name", [*BALANCED, "correlated"])
@@ -119,7 +133,7 @@ def test_without_the_grid_the_optimum_is_that_of_all_its_points(seed, monkeypatc
             return mfx.lmer(formula, data, engine="profiled")
 
     found = fit()
-    monkeypatch.setattr(profiled, "is_balanced", lambda likelihood: False)
+    monkeypatch.setattr(profiled, "balanced_estimates", lambda likelihood: None)
     by_grid = fit()
     assert found.deviance == pytest.approx(by_grid.deviance, abs=1e-8)
     assert found.converged == by_grid.converged
