@@ -190,6 +190,8 @@ class Coordinates:
 
     def is_map_of(self, other: Coordinates) -> bool:
         """Whether both are the same linear map."""
+        if self is other:
+            return self.is_linear
         if not (self.is_linear and other.is_linear and self.slices == other.slices):
             return False
         x = np.zeros(self.size)

@@ -203,6 +203,8 @@ def lower_triangular_factor(factor: Matrix) -> Matrix:
 
 def relative_factor(cov: Matrix) -> Matrix:
     """Lower triangular Lambda with ``Lambda Lambda' = cov``, for a semidefinite ``cov``."""
+    if len(cov) == 1:
+        return np.sqrt(np.maximum(cov, 0.0))
     root, info = dpotrf(cov, lower=1, clean=1)
     pivots = [1.0, *root.diagonal().tolist()]
     if info == 0 and min(pivots) > _REGULAR * max(pivots):

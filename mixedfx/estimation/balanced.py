@@ -13,8 +13,6 @@ estimates are, from any Lambda. If it is one of positive variances, it is the op
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import numpy.typing as npt
 from scipy.linalg.lapack import dposv
@@ -43,20 +41,23 @@ def balanced_estimates(likelihood: GaussianLikelihood) -> tuple[list[Matrix], fl
         return None
     if not 0 < len(widths) <= _MAX_TERMS or max(widths) > 1:
         return None
-    N, parts = _projected(dense.matrix, dense.q), dense.columns
-    blocks = [[N[a, b] for b in parts] for a in parts]
-    gram = np.empty((len(parts) + 1,) * 2)  # tr(A_i A_j), P last
-    starts = [part.start for part in parts]
-    gram[:-1, :-1] = np.add.reduceat(np.add.reduceat(N * N, starts, axis=0), starts, axis=1)
+    N, starts = _projected(dense.matrix, dense.q), [part.start for part in dense.columns]
+    gram = np.empty((len(starts) + 1,) * 2)  # tr(A_i A_j), P last
+    gram[:-1, :-1] = _sums_of_blocks(N * N, starts)
     gram[-1, :-1] = gram[:-1, -1] = np.add.reduceat(N.diagonal(), starts)
     gram[-1, -1] = crossprod.n - crossprod.p
-    Zty, yty = dense.matrix[: dense.q, -1], dense.matrix[-1, -1]
-    right = [*np.add.reduceat(Zty * Zty, starts), yty]
-    variances = _solved_if_in_span(gram, blocks, right)
+    Zty, yty = dense.matrix[: dense.q, -1], dense.matrix[-1:, -1]
+    explained = np.concatenate([np.add.reduceat(Zty * Zty, starts), yty])
+    variances = _solved_if_in_span(N, dense.columns, gram, explained)
     if variances is None:
         return None
     residual_variance = bounded_residual_variance(crossprod, float(variances[-1]), reml=True)
     return list(variances[:-1, None, None]), residual_variance
+
+
+def _sums_of_blocks(matrix: Matrix, starts: list[int]) -> Matrix:
+    """Sum of the entries of each block, of the columns of every two terms."""
+    return np.add.reduceat(np.add.reduceat(matrix, starts, axis=0), starts, axis=1)
 
 
 def _projected(S: Matrix, q: int) -> Matrix:
@@ -69,28 +70,26 @@ def _projected(S: Matrix, q: int) -> Matrix:
 
 
 def _solved_if_in_span(
-    gram: Matrix, blocks: list[list[Matrix]], right: list[float]
+    N: Matrix, columns: tuple[slice, ...], gram: Matrix, explained: Vector
 ) -> Vector | None:
     """
     Solution of the equations of the Gram matrix with a right side.
 
     None unless the part of each ``A_i A_j = P Z_i N_ij Z_j'P`` outside of the span is rounding.
     """
-    norms, along = [], [right]
-    for i, j in itertools.combinations_with_replacement(range(len(blocks)), 2):
-        N_ij = blocks[i][j]
-        left = [row[i] @ N_ij for row in blocks]
-        within = left[i] if i == j else N_ij @ blocks[j][j]
-        norms.append(float(np.vdot(left[i], within)))
-        # tr(A_i A_j A_k)
-        products = [np.vdot(of_k, row[j]) for of_k, row in zip(left, blocks, strict=True)]
-        along.append([*products, np.vdot(N_ij, N_ij)])
-    columns = np.array(along).T
-    _, solved, info = dposv(gram, columns)
-    inside = np.add.reduce(columns * solved).tolist()[1:]
+    starts, m = [part.start for part in columns], len(columns)
+    within = np.zeros(N.shape)  # N_ii of all terms
+    for part in columns:
+        within[part, part] = N[part, part]
+    norms = _sums_of_blocks((within @ N) * (N @ within), starts)  # |A_i A_j|^2
+    traces = [_sums_of_blocks((N[:, part] @ N[part]) * N, starts) for part in columns]
+    right = np.empty((m + 1, m * m + 1))
+    right[:m, :-1] = np.array(traces).reshape(m * m, m).T  # tr(A_k A_j A_i), column by column
+    right[m, :-1] = gram[:m, :m].reshape(-1)
+    right[:, -1] = explained
+    _, solved, info = dposv(gram, right)
+    inside = np.add.reduce(right * solved)[:-1].reshape(m, m)
     # Negated, so that NaN is outside; a singular Gram matrix has terms that are not identified.
-    if info or not all(
-        abs(norm - part) <= _ROUNDING * norm for norm, part in zip(norms, inside, strict=True)
-    ):
+    if info or not (np.abs(norms - inside) <= _ROUNDING * norms).all():
         return None
-    return np.asarray(solved[:, 0])
+    return np.asarray(solved[:, -1])

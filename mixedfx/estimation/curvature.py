@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mixedfx._arrays import set_readonly
-from mixedfx.covariance.coordinates import concatenate
+from mixedfx.covariance.coordinates import Coordinates, concatenate
 from mixedfx.estimation.boundary import rank_reduced_coordinates
 from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance
 from mixedfx.likelihood.dense import DENSE_EFFECTS
@@ -82,9 +82,9 @@ def hessian_at_optimum(
     likelihood: GaussianLikelihood, factors: Sequence[Matrix]
 ) -> HessianAtOptimum:
     """Differentiate the deviance at the scaled factors of an optimum."""
-    if likelihood.crossprod.symbolic.size <= DENSE_EFFECTS:
-        return dense_derivatives(likelihood, factors)[0]
     coordinates, x = rank_reduced_coordinates(likelihood.parametrization, factors)
+    if likelihood.crossprod.symbolic.size <= DENSE_EFFECTS:
+        return dense_derivatives(likelihood, coordinates, x)[0]
     scaled = ScaledLikelihood(likelihood, coordinates)
     gradient = scaled.score(x) if len(x) else x
     hessian = ScaledLikelihood(likelihood.for_curvature, coordinates).hessian(x)
@@ -92,14 +92,16 @@ def hessian_at_optimum(
 
 
 def dense_derivatives(
-    likelihood: GaussianLikelihood, factors: Sequence[Matrix], known: DensePoint | None = None
+    likelihood: GaussianLikelihood,
+    coordinates: Coordinates,
+    x: Vector,
+    known: DensePoint | None = None,
 ) -> tuple[HessianAtOptimum, DensePoint]:
     """
-    Derivatives at scaled factors of a small model, and all else that one factor has there.
+    Derivatives at a point of a small model, and all else that one factor has there.
 
     ``known`` is the last point of the search, which may be this one.
     """
-    coordinates, x = rank_reduced_coordinates(likelihood.parametrization, factors)
     scaled = ScaledLikelihood(likelihood, coordinates)
     at = coordinates.lambdas(x)
     if known is not None and all((a == b).all() for a, b in zip(at, known.factors, strict=True)):

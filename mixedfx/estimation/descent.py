@@ -102,15 +102,18 @@ class ScaledDeviance:
             check_positive_pwrss(self.crossprod, point.criterion.pwrss)
             return point.criterion.deviance, point.score
         if function.is_small:
-            at = self.dense_point = function.dense_point(x)
+            at = function.dense_point(x)
             check_positive_pwrss(self.crossprod, at.pwrss)
+            self.dense_point = at
             return at.deviance, at.gradient(self.coordinates, x)
         solution = self._solution = function.at(x)
         check_positive_pwrss(self.crossprod, solution.pwrss)
         return solution.deviance, function.score_at(x, solution)
 
     def scaled(self, x: Vector) -> list[Matrix]:
-        """Scaled factors at ``x``."""
+        """Scaled factors at ``x``, which the last point has."""
+        if self.dense_point is not None and self.last is not None and x is self.last[0]:
+            return list(self.dense_point.factors)
         return self.coordinates.lambdas(x)
 
     def initial_hessian(self, x: Vector) -> Matrix:

@@ -16,18 +16,26 @@ import numpy as np
 import numpy.typing as npt
 
 from mixedfx._arrays import all_finite
+from mixedfx.covariance.coordinates import Coordinates
 from mixedfx.errors import ResponseError
-from mixedfx.estimation.boundary import SLOPE_TOLERANCE
+from mixedfx.estimation.boundary import SLOPE_TOLERANCE, rank_reduced_coordinates
 from mixedfx.estimation.curvature import (
     HessianAtOptimum,
     dense_derivatives,
     derivatives_at_optimum,
 )
-from mixedfx.estimation.descent import Descent, NewtonDeviance, descend, remaining
+from mixedfx.estimation.descent import (
+    Descent,
+    NewtonDeviance,
+    ScaledDeviance,
+    descend,
+    remaining,
+)
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.linalg.symmetric import solve_positive
 from mixedfx.linalg.trust_region import TrustRegionResult
 
+Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 
 # Taken are gains of a tenth of what the certificate tolerates.
@@ -100,15 +108,30 @@ def _evaluated(end: Descent, factors: Sequence[Matrix]) -> tuple[Descent, Hessia
     """
     The end of a small model moved to these factors, with derivatives and deviance there.
 
+    Those of the search are taken where it ended in coordinates of full rank, as at most ends.
+
     A fit that is read from a file takes its derivatives from its factors: it has the same, to the
     last digit, as the factors of coordinates of full rank are those of which these are.
     """
-    likelihood = end.objective.likelihood
-    at, point = dense_derivatives(likelihood, factors, end.objective.dense_point)
-    coordinates = at.scaled.coordinates
+    objective, run = end.objective, end.runs[-1]
+    likelihood, known = objective.likelihood, objective.dense_point
+    coordinates, x = rank_reduced_coordinates(likelihood.parametrization, factors)
+    if known is not None and _ends_at(objective, run, coordinates, x):
+        at = HessianAtOptimum(objective.function, run.x, run.gradient, run.hessian)
+        return replace(end, factors=tuple(known.factors), point=known), at, known.deviance
+    at, point = dense_derivatives(likelihood, coordinates, x, known)
     if coordinates.is_linear and coordinates.size == likelihood.parametrization.size:
         return replace(end, factors=tuple(point.factors), point=point), at, point.deviance
     return replace(end, factors=tuple(factors)), at, point.deviance
+
+
+def _ends_at(
+    objective: ScaledDeviance, run: TrustRegionResult, coordinates: Coordinates, x: Vector
+) -> bool:
+    """Whether a search ended at the point, and evaluated no other one after it."""
+    if coordinates is not objective.coordinates or objective.last is None:
+        return False
+    return objective.last[0] is run.x and bool((x == run.x).all())
 
 
 def is_improvable(at: HessianAtOptimum, end: Descent) -> bool:

@@ -81,11 +81,18 @@ def moment_estimates(
     for cov, (structure, at) in terms:
         if structure.invariance == "diagonal":
             cov = np.diag(np.diag(cov))
-        values, vectors = eigenvectors(cov / residual_variance)
-        values = np.minimum(np.maximum(values, _MIN_VARIANCE), _MAX_VARIANCE)
-        params.append(structure.nearest((vectors * values) @ vectors.T, at))
+        params.append(structure.nearest(_bounded(cov / residual_variance), at))
     theta = concatenate(params)
     return theta if all_finite(theta) else identity_params(crossprod.parametrization)
+
+
+def _bounded(cov: Matrix) -> Matrix:
+    """A relative covariance with variances of a starting value, in all directions."""
+    if len(cov) == 1:
+        return np.minimum(np.maximum(cov, _MIN_VARIANCE), _MAX_VARIANCE)
+    values, vectors = eigenvectors(cov)
+    values = np.minimum(np.maximum(values, _MIN_VARIANCE), _MAX_VARIANCE)
+    return np.asarray((vectors * values) @ vectors.T)
 
 
 def _moments_by_factor(crossprod: CrossProducts) -> tuple[list[Matrix], float]:

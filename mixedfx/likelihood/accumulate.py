@@ -45,6 +45,9 @@ ILL_CONDITIONED = 1e-2
 # Residuals below this share of the response are rounding errors.
 _EXACT = 2e-14
 
+# Share of an effect's columns that the fixed part leaves, below which it is rounding.
+_CONFOUNDED = 1e-10
+
 # Ratio of weights from which nothing may be left of the lighter rows.
 _UNEVEN = 1e8
 
@@ -188,19 +191,38 @@ def _inverse(A: Matrix) -> Matrix:
     return np.asarray(half.T @ half)
 
 
+def _has_free_levels(crossprod: CrossProducts, t: int) -> bool:
+    """
+    Whether a term's columns surely are not those of X: sufficient, and cheap.
+
+    The p columns of X explain no more of an effect's columns, orthogonal as levels share no rows,
+    than the p longest of them.
+    """
+    position, p = crossprod.term_positions[t], crossprod.p
+    if position.group in crossprod.ZtZ.within:
+        return False
+    products = crossprod.ZtZ.diagonal[position.group][position.columns, position.columns]
+    squares = crossprod.bases[t].own_squares_by_level(products)
+    left = (squares.shape[1] - p) * np.minimum.reduce(squares, axis=1)
+    return bool(np.logical_and.reduce(left >= _CONFOUNDED * np.add.reduce(squares, axis=1)))
+
+
 def check_identified(spec: ModelSpec, crossprod: CrossProducts, weights: Vector | None) -> None:
     """Refuse variances that are not identified, being confounded with fixed or other effects."""
     p = crossprod.p
-    inverse = _inverse(crossprod.XytXy[:p, :p])
-    terms = zip(spec.random_terms, crossprod.term_positions, strict=True)
-    for t, (random_term, position) in enumerate(terms):
+    for t, (random_term, position) in enumerate(
+        zip(spec.random_terms, crossprod.term_positions, strict=True)
+    ):
+        if _has_free_levels(crossprod, t):
+            continue
+        inverse = _inverse(crossprod.XytXy[:p, :p])
         part = position.columns
         ZtX = crossprod.ZtXy[position.group][part, :p]
         total, k = crossprod.products_of_terms[t], len(ZtX)
         left = total - ZtX.reshape(k, -1) @ (inverse @ ZtX).reshape(k, -1).T
         total, left = (crossprod.bases[t].own_squares(A) for A in (total, left))
         for j, name in enumerate(random_term.effect_names):
-            if left[j] < 1e-10 * total[j]:
+            if left[j] < _CONFOUNDED * total[j]:
                 _check_even_weights(weights)
                 raise GroupingError(
                     f"the fixed part already tells the levels of '{random_term.group}' apart, so "

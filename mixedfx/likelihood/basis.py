@@ -30,6 +30,7 @@ from mixedfx.linalg.symmetric import eigenvalues
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
+Array = npt.NDArray[np.float64]
 
 # Above this smallest eigenvalue of centred columns' scaled cross-products, their Cholesky factor
 # is as good a basis as that of a QR factorisation, and cheaper.
@@ -138,6 +139,14 @@ class ColumnBasis:
         if self.is_identity:
             return products.diagonal()
         return np.asarray(np.add.reduce((products @ self.inverse) * self.inverse, axis=0))
+
+    def own_squares_by_level(self, products: Array) -> Matrix:
+        """The same of each level, (k, levels), from (k, k, levels)."""
+        k, _, levels = products.shape
+        if k == 1:
+            return np.asarray(products[0] * self.inverse.item() ** 2)
+        pairs = self.inverse[:, None] * self.inverse
+        return np.asarray(pairs.reshape(k * k, k).T @ products.reshape(k * k, levels))
 
     def effects(self, own: Matrix) -> Matrix:
         """Effects ``T b~`` of M's columns, (k, levels), from those of the basis."""

@@ -96,7 +96,7 @@ class CrossProducts:
         """Make the arrays read-only."""
         set_readonly(self.XytXy, self.ols_coef, self.qr_R, *self.ZtXy, *self.level_bases)
 
-    @property
+    @cached_property
     def has_precision(self) -> bool:
         """Whether ``ZtZ`` is that of levels, and ``Z'WZ`` of their effects v is not formed."""
         return any(isinstance(B, PrecisionBasis) for B in self.level_bases)
@@ -106,7 +106,7 @@ class CrossProducts:
         """Number of fixed columns."""
         return len(self.names)
 
-    @property
+    @cached_property
     def symbolic(self) -> EliminationOrder:
         """Elimination order of ``Z'WZ``; cross-products of one pattern share it."""
         return self.solver.symbolic(self.ZtZ.pattern)

@@ -17,7 +17,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -67,36 +67,36 @@ class DenseCrossProducts:
     def of(crossprod: CrossProducts) -> DenseCrossProducts:
         """Expand the cross-products."""
         positions, layout, p = crossprod.term_positions, crossprod.ZtZ.layout, crossprod.p
+        of_group: dict[int, list[int]] = {}
+        for t, term in enumerate(positions):
+            of_group.setdefault(term.group, []).append(t)
         levels = [layout.levels(term.group) for term in positions]
         sizes = [term.width * L for term, L in zip(positions, levels, strict=True)]
         starts, q = [sum(sizes[:t]) for t in range(len(sizes))], sum(sizes)
         matrix = np.zeros((q + p + 1, q + p + 1))
         matrix[q:, q:] = crossprod.XytXy
 
-        def rows(t: int, at: npt.NDArray[np.integer[Any]]) -> Codes:
-            """Rows (k, len(at)) of the effects of a term at some levels."""
-            effects = np.arange(positions[t].width)[:, None]
-            return np.asarray(starts[t] + effects * levels[t] + at)
-
+        # Rows of the effects of each term at its first level, (k, 1).
+        first = [
+            np.arange(a, a + size, L)[:, None]
+            for a, size, L in zip(starts, sizes, levels, strict=True)
+        ]
         for t, term in enumerate(positions):
             part = term.columns
             Xy = crossprod.ZtXy[term.group][part].transpose(0, 2, 1).reshape(-1, p + 1)
             matrix[starts[t] : starts[t] + sizes[t], q:] = Xy
             matrix[q:, starts[t] : starts[t] + sizes[t]] = Xy.T
-            for u, other in enumerate(positions):
-                if other.group == term.group:
-                    values = crossprod.ZtZ.diagonal[term.group][part, other.columns]
-                    _set_diagonals(matrix, starts[t], starts[u], values)
+            for u in of_group[term.group]:
+                values = crossprod.ZtZ.diagonal[term.group][part, positions[u].columns]
+                _set_diagonals(matrix, starts[t], starts[u], values)
         for (f, g), block in crossprod.ZtZ.blocks():
-            for t, u in itertools.product(range(len(positions)), repeat=2):
-                if (positions[t].group, positions[u].group) == (f, g):
-                    row, col = rows(t, block.rows)[:, None], rows(u, block.cols)
-                    values = block.values[positions[t].columns, positions[u].columns]
-                    matrix[row, col] = matrix[col, row] = values
+            for t, u in itertools.product(of_group[f], of_group[g]):
+                row, col = (first[t] + block.rows)[:, None], first[u] + block.cols
+                values = block.values[positions[t].columns, positions[u].columns]
+                matrix[row, col] = matrix[col, row] = values
         for f, pairs in crossprod.ZtZ.pattern.within.items():
-            own = [t for t, term in enumerate(positions) if term.group == f]
-            for t, u in itertools.product(own, repeat=2):
-                row, col = rows(t, pairs.rows)[:, None], rows(u, pairs.cols)
+            for t, u in itertools.product(of_group[f], repeat=2):
+                row, col = (first[t] + pairs.rows)[:, None], first[u] + pairs.cols
                 values = crossprod.ZtZ.within[f][positions[t].columns, positions[u].columns]
                 matrix[row, col] = matrix[col, row] = values
         columns = tuple(slice(a, a + size) for a, size in zip(starts, sizes, strict=True))

@@ -29,7 +29,7 @@ def eigenvalues(A: Matrix) -> Vector:
 def eigenvectors(A: Matrix) -> tuple[Vector, Matrix]:
     """Eigenvalues (k,), ascending, and orthonormal eigenvectors in the columns, (k, k)."""
     if len(A) < 2:
-        return A.reshape(-1).copy(), np.ones_like(A)
+        return A.reshape(-1).copy(), np.ones(A.shape)
     values, vectors, info = dsyevd(A, lower=1)
     _check(info)
     return np.asarray(values), np.asarray(vectors)
