@@ -142,7 +142,11 @@ def built(
         **arguments,
     )
     given = {name: getattr(spec, name) for name in _GIVEN}
-    return replace(design, spec=replace(design.spec, **given))
+    own, rows = replace(design.spec, **given), design.rows
+    if (counts := original.rows.counts) is not None:
+        counts = counts[frame.index.get_indexer(rows.index)]
+        rows = rows.counting(counts, trials=spec.response.n_parts > 1)
+    return Design(own, rows)
 
 
 def _argument_offset(fit: FittedModel, formula: Formula, frame: pd.DataFrame) -> Vector | None:

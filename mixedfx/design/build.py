@@ -325,6 +325,7 @@ def subset_rows(design: Design, keep: Mask) -> Design:
         X=rows.X[keep],
         random_terms=random_rows,
         weights=None if rows.weights is None else rows.weights[keep],
+        multiplicity=None if rows.multiplicity is None else rows.multiplicity[keep],
         offset=None if rows.offset is None else rows.offset[keep],
         index=rows.index[keep],
         variables={name: column[keep] for name, column in rows.variables.items()},

@@ -154,6 +154,18 @@ class ModelRows:
         """Whether rows have an offset."""
         return self.offset is not None
 
+    def counting(self, counts: Vector, *, trials: bool) -> ModelRows:
+        """
+        The rows, each of which stands for so many equal ones of the data.
+
+        Where the response has trials of its own, weights are those of all equal rows together;
+        where not, the numbers are the weights already.
+        """
+        if not trials:
+            return replace(self, weights_are_counts=True)
+        weights = counts if self.weights is None else counts * self.weights
+        return replace(self, weights=weights, weights_are_counts=True, multiplicity=counts)
+
     def replaced(self, **arrays: Vector | None) -> ModelRows:
         """Replace the response or the weights."""
         return replace(self, **arrays)  # type: ignore[arg-type]

@@ -85,7 +85,7 @@ def level_influence(fit: FittedModel, group: str, method: str) -> pd.DataFrame:
         changes = np.array(
             [deletion.without(codes != i, method) - deletion.estimates for i in range(len(levels))]
         )
-    nobs = np.bincount(codes, minlength=len(levels))
+    nobs = np.bincount(codes, fit.rows.counts, len(levels)).astype(np.intp)
     return table_of_changes(fit, changes, deletion.names, nobs, levels.labels.rename(group))
 
 

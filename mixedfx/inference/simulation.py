@@ -23,6 +23,7 @@ from mixedfx._arrays import set_readonly
 from mixedfx.design.known_levels import check_plain_levels
 from mixedfx.design.new_data import all_levels, evaluate_combinations
 from mixedfx.design.rows import RandomTermRows
+from mixedfx.design.slim import raise_without_rows
 from mixedfx.errors import ArgumentError, check_choice
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference.given_parameters import parameter_values
@@ -55,10 +56,14 @@ class ResponseDistribution:
 
     def draw(self, rng: np.random.Generator) -> Vector:
         """Draw one response, of shape (n,)."""
+        return self.around.draw(self.draw_predictor(rng), rng)
+
+    def draw_predictor(self, rng: np.random.Generator) -> Vector:
+        """Draw the linear predictor of the mean, (n,)."""
         eta, effects = self.predictor.copy(), self.draw_effects(rng)
         for random_term, b in zip(self.random_terms, effects, strict=True):
             random_term.add_to_linear_predictor(eta, b)
-        return self.around.draw(eta, rng)
+        return eta
 
     def draw_effects(self, rng: np.random.Generator) -> list[Matrix]:
         """Draw the effects of each term, (k, levels)."""
@@ -71,6 +76,11 @@ class ResponseDistribution:
             z = rng.standard_normal((len(factor), columns))
             effects.append(factor @ (z if root is None else z @ root.T))
         return effects
+
+
+def stands_for_several(fit: FittedModel) -> bool:
+    """Whether a row stands for several equal ones whose responses are not drawn together."""
+    return fit.rows.in_memory and fit.rows.weights_are_counts and not fit.spec.family.takes_trials
 
 
 def response_distribution(
@@ -160,6 +170,11 @@ def simulate(
 ) -> pd.DataFrame:
     """Draw ``n`` responses from a fit, a column each."""
     if data is None:
+        if stands_for_several(fit):
+            raise_without_rows(
+                "equal ones were merged when the source was read: fit.simulate(data=rows) draws "
+                "responses of rows that it is given."
+            )
         distribution, index = response_distribution(fit, random=random, params=params), None
     else:
         distribution, index = new_response_distribution(fit, data, random=random, params=params)

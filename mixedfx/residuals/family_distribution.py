@@ -12,6 +12,7 @@ from mixedfx._arrays import set_readonly
 from mixedfx.families.family import Family
 
 Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
 
 # Counts of larger means are not drawn: they would not be whole numbers.
 _LARGEST_COUNT = 1e15
@@ -40,6 +41,14 @@ class FamilyDistribution:
         mu = self.family.mean(predictor[possible])
         y[possible] = self.family.simulate(mu, w, self.params, rng)
         return y
+
+    def predictors(self, predictor: Vector, rng: np.random.Generator) -> Matrix:
+        """Linear predictors that a response depends on: that of the mean, (1, n)."""
+        return predictor[None]
+
+    def draw_singly(self, etas: Matrix, rng: np.random.Generator) -> Vector:
+        """Draw one response for each column of linear predictors, of rows without weights."""
+        return FamilyDistribution(self.family, None, self.params).draw(etas[0], rng)
 
     def _possible(self, predictor: Vector) -> npt.NDArray[np.bool_]:
         """Rows whose mean is a mean of the family."""

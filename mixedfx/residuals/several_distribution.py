@@ -52,8 +52,16 @@ class SeveralDistribution:
 
     def draw(self, predictor: Vector, rng: np.random.Generator) -> Vector:
         """Draw one response for each row."""
-        etas = np.array([predictor, *(further.draw(rng) for further in self.further)])
+        etas = self.predictors(predictor, rng)
         return self.density.simulate(etas, self.weights, self.params, rng)
+
+    def predictors(self, predictor: Vector, rng: np.random.Generator) -> Matrix:
+        """Linear predictors that a response depends on, of which all but the first are drawn."""
+        return np.array([predictor, *(further.draw(rng) for further in self.further)])
+
+    def draw_singly(self, etas: Matrix, rng: np.random.Generator) -> Vector:
+        """Draw one response for each column of linear predictors, of rows without weights."""
+        return self.density.simulate(etas, None, self.params, rng)
 
 
 @dataclass(frozen=True)

@@ -87,11 +87,8 @@ class SourceTable:
 
     def _counted(self, rows: ModelRows) -> ModelRows:
         assert self.n is not None
-        rows = replace(rows, weights_are_counts=True)
-        if self.has_trials:
-            counts = self.frame.loc[rows.index, TRIALS].to_numpy(float)
-            trials = counts if rows.weights is None else counts * rows.weights
-            rows = replace(rows, weights=trials, multiplicity=counts)
+        counts = self.frame.loc[rows.index, TRIALS].to_numpy(float)
+        rows = rows.counting(counts, trials=self.has_trials)
         columns = [decode(name) for name in rows.missing]
         missing = {
             name: int(self.frame.loc[self.frame[column].isna(), TRIALS].sum())

@@ -14,7 +14,9 @@ import pandas as pd
 import pytest
 
 import mixedfx as mfx
-from mixedfx.errors import ArgumentError
+from mixedfx.errors import ArgumentError, RowsNotInMemory
+from mixedfx.inference import merged_responses
+from mixedfx.inference.merged_responses import MergedResponses
 from mixedfx.storage.summaries import residual_quantiles
 
 N = 900
@@ -138,3 +140,47 @@ def test_rows_that_are_not_merged_are_read(options):
     parts = mfx.glmer("few ~ x + (1 | g)", lambda: [frame[:300], frame[300:]], "poisson", **options)
     assert abs(parts.deviance - whole.deviance) < 1e-8 * abs(whole.deviance)
     assert len(parts.resid) == N
+
+
+@pytest.mark.parametrize("name", ["poisson", "zeros", "binary", "successes", "of trials"])
+def test_an_update_is_that_of_all_rows(name):
+    formula, family, options = CASES[name]
+    fits = [mfx.glmer(formula, data, family, **options) for data in (counts(), in_chunks)]
+    whole, merged = (f.update("~ . - x") for f in fits)
+    assert merged.nobs == whole.nobs == N
+    assert abs(merged.deviance - whole.deviance) < 1e-8 * abs(whole.deviance)
+    np.testing.assert_allclose(merged.bic, whole.bic, rtol=1e-8)
+
+
+@pytest.mark.parametrize("name", ["poisson", "successes"])
+def test_influence_counts_all_rows_of_a_level(name):
+    formula, family, options = CASES[name]
+    whole, merged = (
+        mfx.glmer(formula, data, family, **options).influence("g") for data in (counts(), in_chunks)
+    )
+    assert merged["nobs"].tolist() == whole["nobs"].tolist()
+    np.testing.assert_allclose(merged, whole, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:1 of 60 draws failed")  # at a zero part that is not there
+@pytest.mark.parametrize("name", ["poisson", "ordered", "zeros"])
+def test_equal_rows_are_simulated_one_by_one(name):
+    # Equal responses of equal rows would double the standard deviations of the draws.
+    formula, family, options = CASES[name]
+    merged = mfx.glmer(formula, in_chunks, family, **options)
+    draws = merged.bootstrap(60, rng=1, progress=False)
+    ratio = draws.draws[list(merged.params.index)].std() / merged.bse
+    assert ((ratio > 0.6) & (ratio < 1.4)).all()
+
+
+def test_draws_of_merged_rows_are_as_many_as_the_rows(monkeypatch):
+    merged = mfx.glmer("few ~ x + (1 | g)", in_chunks, "poisson").model
+    whole = MergedResponses.of(merged, random="new").draw(np.random.default_rng(3)).rows
+    assert whole.weights.sum() == N
+    assert whole.weights_are_counts
+    monkeypatch.setattr(merged_responses, "_AT_A_TIME", 100)
+    drawn = MergedResponses.of(merged, random="new").draw(np.random.default_rng(3)).rows
+    np.testing.assert_array_equal(drawn.y, whole.y)  # of which equal ones are one row again
+    np.testing.assert_array_equal(drawn.weights, whole.weights)
+    with pytest.raises(RowsNotInMemory, match=r"fit\.simulate\(data=rows\)"):
+        mfx.glmer("few ~ x + (1 | g)", in_chunks, "poisson").simulate(1, rng=1)

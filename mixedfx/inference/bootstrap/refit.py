@@ -35,12 +35,14 @@ from mixedfx.inference.blocked_responses import BlockedResponses
 from mixedfx.inference.bootstrap.cases import CaseResampling, case_resampling
 from mixedfx.inference.bootstrap.residual import ResampledResponse, resampled_response
 from mixedfx.inference.bootstrap.statistic import Statistic, statistic_values
+from mixedfx.inference.merged_responses import MergedResponses
 from mixedfx.inference.parameters import parameters
 from mixedfx.inference.simulation import (
     RANDOM,
     RandomName,
     ResponseDistribution,
     response_distribution,
+    stands_for_several,
 )
 from mixedfx.inference.streamed_responses import SummedResponses, is_of_sums, with_sums_of
 from mixedfx.likelihood.crossproducts import CrossProducts
@@ -60,7 +62,12 @@ Codes = npt.NDArray[np.intp]
 
 # What a draw is drawn from: distributions of a response, of its sums, or cases.
 Responses = (
-    ResponseDistribution | ResampledResponse | CaseResampling | BlockedResponses | SummedResponses
+    ResponseDistribution
+    | ResampledResponse
+    | CaseResampling
+    | BlockedResponses
+    | MergedResponses
+    | SummedResponses
 )
 
 # Errors of a refit that are counted as failures; all others are raised.
@@ -163,6 +170,8 @@ class Resampling:
             return SummedResponses.of(fit, random=self.random)
         if fit.rows.has_file:
             return BlockedResponses.of(fit, random=self.random)
+        if stands_for_several(fit):
+            return MergedResponses.of(fit, random=self.random)
         return response_distribution(fit, random=self.random)
 
 
@@ -243,10 +252,12 @@ def _refit_cases(
 
 
 def _refit_whole(
-    model: RefitModel, number: int, drawn: Vector | CrossProducts | StratifiedSums
+    model: RefitModel, number: int, drawn: Vector | CrossProducts | StratifiedSums | Design
 ) -> Draw | Failure:
     """Fit a model whose residual model has parameters, or one with priors: their mode."""
-    if isinstance(drawn, CrossProducts | StratifiedSums):
+    if isinstance(drawn, Design):
+        design = drawn
+    elif isinstance(drawn, CrossProducts | StratifiedSums):
         design = with_sums_of(model.design, drawn)
     else:
         design = model.design.with_response(drawn)
@@ -271,7 +282,7 @@ def _with_response(model: RefitModel, y: Vector) -> tuple[Design, GeneralizedRow
 
 
 def _refit_generalized(
-    model: RefitModel, number: int, drawn: Vector | tuple[Design, RowsModel]
+    model: RefitModel, number: int, drawn: Vector | tuple[Design, RowsModel] | Design
 ) -> Draw | Failure:
     """
     Maximise the marginal likelihood, of rows that share what has no response.
@@ -281,7 +292,10 @@ def _refit_generalized(
     """
     spec = model.design.spec
     assert isinstance(spec.residual, FamilyResidual)
-    design, rows = drawn if isinstance(drawn, tuple) else _with_response(model, drawn)
+    if isinstance(drawn, Design):
+        design, rows = drawn, rows_of(drawn)
+    else:
+        design, rows = drawn if isinstance(drawn, tuple) else _with_response(model, drawn)
     if model.statistic is not None:
         fit = fit_generalized(design, spec.residual, control=Control(), rows=rows)
         return _draw_of_converged(model, fit, number)
