@@ -19,7 +19,7 @@ from mixedfx._other_programs import FIT_ARGUMENTS, check_options, explains_argum
 from mixedfx.design.build import build
 from mixedfx.design.residual import ResidualRequest
 from mixedfx.errors import ArgumentError, TooManyStrata, brief, check_choice, check_flag
-from mixedfx.estimation.dispatch import ENGINES, EngineName
+from mixedfx.estimation.engines import ENGINES, EngineName
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.estimation.notes import warn_of
 from mixedfx.estimation.optimizer_result import Control

@@ -19,8 +19,9 @@ from mixedfx.design.family_residual import FamilyResidual
 from mixedfx.design.known_levels import check_plain_levels
 from mixedfx.errors import EngineRefusal, check_choice
 from mixedfx.estimation import compound_symmetry, nested
-from mixedfx.estimation.dispatch import ENGINES, estimate
+from mixedfx.estimation.dispatch import estimate
 from mixedfx.estimation.dispersion import random as location_scale
+from mixedfx.estimation.engines import ENGINES
 from mixedfx.estimation.fitted_model import FittedModel, build_fitted_model
 from mixedfx.estimation.glmm import fit as generalized
 from mixedfx.estimation.glmm import several_predictors

@@ -58,6 +58,7 @@ ORDER = [
     {"each", "generalized", "meta_analysis", "mixedlm", "power_analysis"},
     {"cross_validation", "sklearn"},
     {"mixedfx"},
+    {"_commands"},
     {"cli"},
     {"__main__"},
 ]
@@ -215,23 +216,45 @@ FIRST_FITS = {
 # What of ours neither fits nor their summaries use.
 UNUSED = "bayes. diagrams. plots. streamed.fit workflow inference.bootstrap. inference.checks."
 UNUSED += " inference.emmeans. inference.profile. inference.validation. linalg.sparse_cholesky."
+UNUSED += " covariance.relationship covariance.known_covariance covariance.spatial families.tweedie"
+UNUSED += " design.stream.streamed_rows estimation.statsmodels refit"
+# Libraries that cost a tenth of a second or more, or are optional.
+SLOW = {"scipy.stats", "scipy.interpolate", "scipy.optimize", "scipy.sparse.linalg", "scipy.fft"}
+SLOW |= {"scipy.spatial", "scipy.ndimage", "formulaic", "joblib", "tqdm", "tabulate"}
+# pandas itself imports pyarrow where it is installed.
+SLOW |= set(LATE) - {"pyarrow"} | {"pyarrow.dataset", "polars", "duckdb", "dask"}
+
+
+def _imported_by(script: str) -> set[str]:
+    """Modules that a script has imported at its end, in a new process."""
+    listed = "import atexit, sys; atexit.register(lambda: print(*sys.modules, file=sys.stderr));"
+    run = [sys.executable, "-c", listed + script]
+    return set(subprocess.run(run, capture_output=True, text=True, check=True).stderr.split())
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("kind", FIRST_FITS)
 def test_a_first_fit_and_its_summary_import_what_they_use(kind):
     script = (
-        "import sys, mixedfx as mfx; load = mfx.datasets.load;"
-        f"str(mfx.{FIRST_FITS[kind]}.summary()); print(*sys.modules)"
+        f"import mixedfx as mfx; load = mfx.datasets.load; str(mfx.{FIRST_FITS[kind]}.summary())"
     )
-    run = [sys.executable, "-c", script]
-    loaded = subprocess.run(run, capture_output=True, text=True, check=True).stdout.split()
-    slow = {"scipy.stats", "scipy.interpolate", "scipy.optimize", "joblib", "tqdm", "tabulate"}
-    # pandas itself imports pyarrow where it is installed.
-    slow |= set(LATE) - {"pyarrow"} | {"pyarrow.dataset", "polars", "duckdb", "dask"}
     unused = tuple(f"mixedfx.{part}" for part in UNUSED.split())
-    early = [name for name in loaded if name in slow or name.startswith(unused)]
+    imported = _imported_by(script)
+    assert "mixedfx.results.summary" in imported
+    early = [name for name in imported if name in SLOW or name.startswith(unused)]
     assert not early, _listed(early)
+
+
+HELP = "from mixedfx.cli import main; main(['fit', '--help'])"
+
+
+@pytest.mark.parametrize("script", ["import mixedfx", HELP])
+def test_neither_the_package_nor_the_help_imports_what_fits_use(script):
+    imported = _imported_by(script)
+    assert {"mixedfx", "scipy.special"} <= imported
+    used_by_fits = SLOW | {"pandas", "patsy", "pyarrow", "scipy.linalg"}
+    used_by_fits |= {f"mixedfx.{part}" for part in ("api", "design", "likelihood", "results")}
+    assert not imported & used_by_fits, _listed(imported & used_by_fits)
 
 
 @pytest.mark.full

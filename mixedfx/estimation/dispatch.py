@@ -11,7 +11,7 @@ asked for, and is not compared.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -34,9 +34,6 @@ if TYPE_CHECKING:
     from mixedfx.estimation.statsmodels import Expressed
 
 Vector = npt.NDArray[np.float64]
-
-EngineName = Literal["auto", "statsmodels", "profiled", "em", "iterative"]
-ENGINES: tuple[EngineName, ...] = ("auto", "statsmodels", "profiled", "em", "iterative")
 
 # Beyond these sizes MixedLM, whose Hessian is dense in the rows of a group, takes seconds
 # instead of milliseconds.

@@ -15,7 +15,7 @@ from mixedfx._deprecation import renamed_attribute
 from mixedfx._other_programs import METHOD_ARGUMENTS, explains_arguments, missing_attribute
 from mixedfx.design.stream import streamed_rows
 from mixedfx.errors import ArgumentError, RowsNotInMemory, brief, check_choice, check_flag
-from mixedfx.estimation.dispatch import ENGINES, EngineName
+from mixedfx.estimation.engines import ENGINES, EngineName
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.estimation.notes import warn_of
 from mixedfx.estimation.optimizer_result import Control
