@@ -131,6 +131,8 @@ def effects_on_boundary(factor: Matrix) -> tuple[Component, ...]:
     """Sds below ``ZERO``, and the effects that are collinear."""
     if factor.shape == (1, 1):
         return (Component("sd", (0,), 0.0),) if abs(factor.item()) < ZERO else ()
+    if is_regular(factor, ZERO * max(1.0, math.sqrt(np.vdot(factor, factor)))):
+        return ()  # nor are rows of unit length collinear
     sds = np.sqrt(np.einsum("ij,ij->i", factor, factor))
     zero = sds < ZERO
     if not np.logical_or.reduce(zero) and is_regular(factor / sds[:, None], ZERO):

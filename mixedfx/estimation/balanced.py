@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg.lapack import dposv
 
-from mixedfx.estimation.dense_moments import bounded_residual_variance
+from mixedfx.estimation.dense_moments import bounded_residual_variance, projected_products
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 
 Vector = npt.NDArray[np.float64]
@@ -41,7 +41,9 @@ def balanced_estimates(likelihood: GaussianLikelihood) -> tuple[list[Matrix], fl
         return None
     if not 0 < len(widths) <= _MAX_TERMS or max(widths) > 1:
         return None
-    N, starts = _projected(dense.matrix, dense.q), [part.start for part in dense.columns]
+    N, starts = projected_products(dense), [part.start for part in dense.columns]
+    if N is None:
+        return None
     gram = np.empty((len(starts) + 1,) * 2)  # tr(A_i A_j), P last
     gram[:-1, :-1] = _sums_of_blocks(N * N, starts)
     gram[-1, :-1] = gram[:-1, -1] = np.add.reduceat(N.diagonal(), starts)
@@ -58,15 +60,6 @@ def balanced_estimates(likelihood: GaussianLikelihood) -> tuple[list[Matrix], fl
 def _sums_of_blocks(matrix: Matrix, starts: list[int]) -> Matrix:
     """Sum of the entries of each block, of the columns of every two terms."""
     return np.add.reduceat(np.add.reduceat(matrix, starts, axis=0), starts, axis=1)
-
-
-def _projected(S: Matrix, q: int) -> Matrix:
-    """``Z'PZ``, (q, q), from ``[Z, X, y]'W[Z, X, y]``."""
-    if q == len(S) - 1:
-        return S[:q, :q]
-    XtZ = S[q:-1, :q]
-    _, solved, info = dposv(S[q:-1, q:-1], XtZ)
-    return S[:q, :q] - XtZ.T @ solved if not info else np.full((q, q), np.nan)
 
 
 def _solved_if_in_span(

@@ -13,9 +13,11 @@ scoring from there, which in balanced designs ends at the optimum (Anderson 1973
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy.linalg.lapack import dposv
 
 from mixedfx._arrays import set_readonly
 from mixedfx.covariance.components import Positions
@@ -25,11 +27,14 @@ from mixedfx.likelihood.dense import DenseCrossProducts
 from mixedfx.likelihood.dense_point import DensePoint
 from mixedfx.linalg.symmetric import solve_or_least_norm
 
+Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 Array = npt.NDArray[np.float64]
 
 # Least share of the residual variance of least squares that is left to the residuals.
 _LEAST_SHARE = 1e-3
+# Difference of products that is rounding.
+_EQUAL = 1e-12
 
 
 def dense_moments(dense: DenseCrossProducts, *, reml: bool) -> tuple[list[Matrix], float] | None:
@@ -40,14 +45,16 @@ def dense_moments(dense: DenseCrossProducts, *, reml: bool) -> tuple[list[Matrix
     halves = [
         _half_directions(structure.invariance == "diagonal", at.k) for structure, at in positions
     ]
-    try:
-        point = DensePoint.at_identity(dense, unit, reml=reml)
-    except np.linalg.LinAlgError:
+    found = _at_zero(dense) if reml and _has_equal_levels(crossprod) else None
+    if found is None:
+        found = _at_identity(dense, unit, reml=reml)
+    if found is None:
         return None
-    (K, _), h, E = point.projected, point.h, terms.tangents(unit, halves)
+    K, h, pwrss, variances = found
+    E = terms.tangents(unit, halves)
     products, explained = terms.traces(E, K), terms.directions(E, h) @ h
     of_log_det = terms.along(E, terms.blocks(K))
-    a = 0.5 * np.concatenate([half.trace(axis1=1, axis2=2) for half in halves])
+    a = 0.5 * variances * np.concatenate([half.trace(axis1=1, axis2=2) for half in halves])
     with_residual = of_log_det - products @ a
     df, m = float(crossprod.nu(reml=reml)), len(a)
     if crossprod.sigma is not None:
@@ -57,7 +64,7 @@ def dense_moments(dense: DenseCrossProducts, *, reml: bool) -> tuple[list[Matrix
         system, right = np.empty((m + 1, m + 1)), np.empty(m + 1)
         system[:m, :m], system[:m, m], system[m, :m] = products, with_residual, with_residual
         system[m, m] = df - float(a @ (of_log_det + with_residual))
-        right[:m], right[m] = explained, point.pwrss - float(a @ explained)
+        right[:m], right[m] = explained, pwrss - float(a @ explained)
         solved = solve_or_least_norm(system, right)
         variance = bounded_residual_variance(crossprod, float(solved[m]), reml=reml)
     covariances, i = [], 0
@@ -67,6 +74,55 @@ def dense_moments(dense: DenseCrossProducts, *, reml: bool) -> tuple[list[Matrix
         covariances.append(cov + cov.T)
         i += size
     return covariances, variance
+
+
+class _Products(NamedTuple):
+    """Products at ``Lambda Lambda' = variances I``."""
+
+    K: Matrix  # (q, q) Z'PZ, for ML Z'V^-1 Z
+    h: Vector  # (q,) Z'Py
+    pwrss: float  # y'Py
+    variances: float
+
+
+def _at_identity(dense: DenseCrossProducts, unit: list[Matrix], *, reml: bool) -> _Products | None:
+    try:
+        point = DensePoint.at_identity(dense, unit, reml=reml)
+    except np.linalg.LinAlgError:
+        return None
+    return _Products(point.projected[0], point.h, point.pwrss, 1.0)
+
+
+def _at_zero(dense: DenseCrossProducts) -> _Products | None:
+    """Without a factor of the random effects."""
+    S, q = dense.matrix, dense.q
+    N = projected_products(dense)
+    return None if N is None else _Products(N, S[:q, -1], float(S[-1, -1]), 0.0)
+
+
+def _has_equal_levels(crossprod: CrossProducts) -> bool:
+    """
+    Whether all levels, of one factor, have the same ``Z_l'WZ_l``.
+
+    Estimates at any Lambda are then near each other: the same, where in each level the columns of X
+    are combinations of those of Z.
+    """
+    if len(crossprod.ZtZ.diagonal) != 1 or crossprod.ZtZ.within:
+        return False
+    products = crossprod.ZtZ.diagonal[0]
+    first = products[:, :, :1]
+    largest = np.maximum.reduce(np.abs(products - first), axis=None)
+    return bool(largest <= _EQUAL * np.maximum.reduce(np.abs(first), axis=None))
+
+
+def projected_products(dense: DenseCrossProducts) -> Matrix | None:
+    """``Z'PZ``, (q, q), P of least squares; None where X'WX is not positive definite."""
+    S, q = dense.matrix, dense.q
+    if q == len(S) - 1:
+        return S[:q, :q]
+    XtZ = S[q:-1, :q]
+    _, solved, info = dposv(S[q:-1, q:-1], XtZ)
+    return None if info else np.asarray(S[:q, :q] - XtZ.T @ solved)
 
 
 def bounded_residual_variance(crossprod: CrossProducts, estimate: float, *, reml: bool) -> float:

@@ -15,6 +15,7 @@ import pytest
 import mixedfx as mfx
 from mixedfx.design.build import build
 from mixedfx.errors import MixedfxWarning
+from mixedfx.estimation import dense_moments as dense_moments_module
 from mixedfx.estimation import profiled
 from mixedfx.estimation.balanced import balanced_estimates
 from mixedfx.estimation.dense_moments import dense_moments
@@ -78,6 +79,23 @@ def test_moment_estimates_of_balanced_designs_are_the_optimum(name):
     for cov, F in zip(covariances, fit.model.solution.factors, strict=True):
         np.testing.assert_allclose(cov, fit.sigma**2 * F @ F.T, rtol=1e-6, atol=1e-6)
     assert fit.model.optimizer_result.evaluations == 1
+
+
+def test_estimates_of_equal_levels_are_those_at_the_identity(monkeypatch):
+    data = mfx.datasets.load("sleepstudy")
+    dense = likelihood_of("Reaction ~ Days + (Days | Subject)", data).dense
+    assert dense_moments_module._has_equal_levels(dense.crossprod)
+    ((cov,), variance) = dense_moments(dense, reml=True)
+    monkeypatch.setattr(dense_moments_module, "_has_equal_levels", lambda crossprod: False)
+    ((expected,), of_residuals) = dense_moments(dense, reml=True)
+    assert variance == pytest.approx(of_residuals, rel=1e-10)
+    np.testing.assert_allclose(cov, expected, rtol=1e-9)
+
+
+def test_a_row_less_leaves_levels_unequal():
+    data = mfx.datasets.load("sleepstudy").iloc[1:]
+    likelihood = likelihood_of("Reaction ~ Days + (Days | Subject)", data)
+    assert not dense_moments_module._has_equal_levels(likelihood.crossprod)
 
 
 def test_moment_estimates_of_one_factor_are_those_of_the_analysis_of_variance():
