@@ -216,6 +216,8 @@ class _Portion:
 
     def finished(self, learned: Learned) -> Reduced | None:
         """Plan and sums of all chunks; None where the rows are to be read again."""
+        if self._waiting:  # all rows are fewer than a portion
+            self._sum()
         if self._plan is None or self._summation is None:
             return None
         return self._plan.finished(learned, self._summation.total())

@@ -80,6 +80,13 @@ def test_a_fit_of_one_pass_is_that_of_the_rows(name):
     assert_same(in_memory(name), fit)
 
 
+def test_fewer_rows_than_a_portion_are_read_once(monkeypatch):
+    monkeypatch.setattr(one_pass, "PORTION", len(DATA) + 1)
+    fit = mfx.lmer(MODELS["crossed"][0], chunks_of(DATA, [37, 200]))
+    assert passes(fit) == 1
+    assert_same(in_memory("crossed"), fit)
+
+
 @pytest.mark.full
 @given(cuts=st.lists(st.integers(1, len(DATA) - 1), max_size=12))
 @examples(4)
