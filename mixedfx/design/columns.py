@@ -107,6 +107,15 @@ def factor_codes(formula: Formula) -> tuple[tuple[str, tuple[str, ...]], ...]:
 
 
 @lru_cache(maxsize=256)
+def factor_columns(*formulas: Formula) -> frozenset[str]:
+    """Names that stand by themselves in terms and grouping factors alone, of some formulas."""
+    codes = {code for formula in formulas for code, names in factor_codes(formula)}
+    values = [c for f in formulas for c in (*response_code(f.response).parts, f.offset) if c]
+    expressions = {code for code in codes if names_in(code) != {code}}
+    return frozenset(codes - expressions - set().union(*map(names_in, [*values, *expressions])))
+
+
+@lru_cache(maxsize=256)
 def _names_read(formula: Formula) -> frozenset[str]:
     """Names of columns, variables and functions that a formula reads."""
     return frozenset(name for _, names in factor_codes(formula) for name in names)
@@ -237,12 +246,15 @@ def _read_array(values: Any) -> TableColumn | None:
         return Numbers(np.asarray(values))
     if isinstance(dtype, pd.CategoricalDtype):
         return Factor.of_categories(values)
+    return _text(values) if is_text(dtype, values) else None
+
+
+def is_text(dtype: Any, values: Any) -> bool:
+    """Whether all values of a column that are there are texts, given its array and dtype."""
     if isinstance(dtype, pd.StringDtype):
-        return _text(values)
+        return True
     is_object = getattr(dtype, "kind", "O") == "O"
-    if is_object and pd.api.types.infer_dtype(values, skipna=True) == "string":
-        return _text(values)
-    return None
+    return is_object and bool(pd.api.types.infer_dtype(values, skipna=True) == "string")
 
 
 def _text(values: Any) -> Factor:

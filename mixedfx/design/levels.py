@@ -96,7 +96,7 @@ class Levels:
     def encode(self, values: list[Any]) -> Codes:
         """Look up the level of each row, -1 where it is unseen; one array of values a factor."""
         columns = [
-            positions_of_keys(_as_index(column), factor_values)
+            _positions(column, factor_values)
             for factor_values, column in zip(self.factor_values, values, strict=True)
         ]
         of_rows, of_levels = columns[0], self.value_positions[0]
@@ -131,11 +131,14 @@ def _union_of_values(a: pd.Index, b: pd.Index) -> pd.Index:
     return united
 
 
-def _as_index(values: Any) -> pd.Index:
-    if isinstance(getattr(values, "dtype", None), pd.CategoricalDtype):
-        values = np.asarray(values.astype(object))
-    index: pd.Index = pd.Index(np.asarray(values))
-    return index
+def _positions(column: Any, values: pd.Index) -> Codes:
+    """Position of the value of each row among distinct ones, -1 where it is none of them."""
+    if not isinstance(getattr(column, "dtype", None), pd.CategoricalDtype):
+        return positions_of_keys(pd.Index(np.asarray(column)), values)
+    categorical: Any = column.array if isinstance(column, pd.Series) else column
+    categories = np.asarray(categorical.categories, dtype=object)
+    found = positions_of_keys(pd.Index(categories, dtype=object), values)
+    return np.asarray(np.append(found, -1)[categorical.codes])  # the code of no value is -1
 
 
 def factorize(values: pd.Series) -> tuple[pd.Index, Codes]:
@@ -151,10 +154,11 @@ def used_categories(categories: pd.Index, codes: Codes) -> tuple[pd.Index, Codes
     """Categories that occur, those of one text as one, and each row's code."""
     if categories.dtype == object and categories.inferred_type.startswith("mixed"):
         categories, codes = _merge_same_text(categories, codes)
-    if (np.bincount(codes, minlength=len(categories)) > 0).all():
+    occurs = np.bincount(codes, minlength=len(categories)) > 0
+    if occurs.all():
         return categories, codes
-    used, codes = np.unique(codes, return_inverse=True)
-    return categories[used], codes.astype(np.intp)
+    rank = np.add.accumulate(occurs, dtype=np.intp) - 1
+    return categories[occurs], rank[codes]
 
 
 def distinct_values(array: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], Codes]:

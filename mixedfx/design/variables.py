@@ -214,11 +214,15 @@ class Factor(Variable):
         return used_categories(self.levels, codes)
 
     def learned(self, info: Any) -> Values | None:
-        """Codes of the levels, if these are the ones that patsy learned."""
-        if info.type != "categorical" or tuple(self.levels.tolist()) != info.categories:
+        """Codes of the levels among those that patsy learned, if these are all of them."""
+        codes, levels = self.codes.astype(np.intp, copy=False), tuple(self.levels.tolist())
+        if info.type != "categorical" or codes.min(initial=0) < 0:
             return None
-        codes = self.codes.astype(np.intp, copy=False)
-        return codes if codes.min(initial=0) >= 0 else None
+        if levels == info.categories:
+            return codes
+        known = {level: i for i, level in enumerate(info.categories)}  # as patsy looks them up
+        at = np.array([known.get(level, -1) for level in levels], dtype=np.intp)
+        return None if (at < 0).any() else at[codes]
 
 
 class Variables(Mapping[str, pd.Series]):

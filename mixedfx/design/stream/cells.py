@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from patsy import Term
 
 from mixedfx._names import decode
@@ -16,6 +17,7 @@ from mixedfx.design.evaluation import learn_design_infos
 from mixedfx.design.known_values import is_box
 from mixedfx.design.stream.request import ColumnRequest, CompleteRows
 from mixedfx.design.stream.sampling import FirstRows
+from mixedfx.design.variables import Numbers, Variable, variable_of
 from mixedfx.errors import DataError, TooManyStrata
 from mixedfx.families.gaussian import NORMAL
 from mixedfx.formula.expansion import names_in, terms_of
@@ -35,7 +37,7 @@ class Cells:
         formula = request.formula
         random = [t for t in formula.random if t.effects != "1" and not has_positions(t.structure)]
         termlists = [terms_of(text) for text in (formula.fixed, *(t.effects for t in random))]
-        self._evaluate: dict[str, Callable[[Mapping[str, Any]], npt.NDArray[Any]]] = {}
+        self._evaluate: dict[str, Callable[[Mapping[str, Any]], Any]] = {}
         for factor in {
             f.name(): f for terms in termlists for t in terms for f in t.factors
         }.values():
@@ -66,7 +68,7 @@ class Cells:
         new = [rows.find([values[code] for code in key]) for key, rows in self._rows.items()]
         new.append(self._new_strata(found))
         new.append(self._response.find([np.asarray(found.variables[c]) for c in self._of_response]))
-        new += [few.find(np.asarray(found.variables[name])) for name, few in self._few.items()]
+        new += [few.find(variable_of(found.variables, name)) for name, few in self._few.items()]
         return np.unique(np.concatenate([np.zeros(0, dtype=np.intp), *new])).astype(np.intp)
 
     def _new_strata(self, found: CompleteRows) -> Codes:
@@ -93,11 +95,12 @@ class _FewValues:
     def __init__(self) -> None:
         self._seen: list[Any] = []
 
-    def find(self, values: npt.NDArray[Any]) -> Codes:
+    def find(self, column: Variable | None) -> Codes:
         """Positions of rows with further values."""
         found: list[int] = []
-        if values.dtype.kind not in "iufb":
+        if not isinstance(column, Numbers):
             return np.zeros(0, dtype=np.intp)
+        values = column.values
         while len(self._seen) <= _FEW:
             other = np.ones(len(values), dtype=bool)
             for value in self._seen:
@@ -117,6 +120,9 @@ def _is_category(values: Any, request: ColumnRequest) -> bool:
     return request.family.ordered or np.asarray(values).dtype.kind not in "iufb"
 
 
-def _values(factor: Any, state: dict[str, Any], variables: Mapping[str, Any]) -> npt.NDArray[Any]:
+def _values(factor: Any, state: dict[str, Any], variables: Mapping[str, Any]) -> Any:
+    column = variables.get(factor.code)
+    if isinstance(getattr(column, "dtype", None), pd.CategoricalDtype):
+        return column.array  # rows are compared by their codes
     value = factor.eval(state, variables)
     return np.asarray(value.data if is_box(value) else value)

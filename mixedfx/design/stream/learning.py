@@ -45,6 +45,7 @@ from mixedfx.design.stream.sampling import (
 from mixedfx.design.stream.strata import Strata
 from mixedfx.design.stream.transforms import learn_transforms
 from mixedfx.design.table import Table
+from mixedfx.design.variables import Numbers, variable
 from mixedfx.errors import DataError, EmptyDataError
 from mixedfx.families.gaussian import NORMAL
 from mixedfx.formula.expansion import terms_of
@@ -249,9 +250,9 @@ def _add(totals: dict[str, Any], further: Mapping[str, Any]) -> None:
 def check_values(request: ColumnRequest, found: CompleteRows) -> None:
     """Refuse infinite numbers and weights that are not positive, in the chunk where they are."""
     for code, _ in (pair for formula in request.formulas for pair in factor_codes(formula)):
-        values = np.asarray(found.variables.get(code, ()))
-        if values.dtype.kind == "f":
-            check_finite(f"column '{decode(code)}'", values, found.index)
+        own = variable(found.variables.get(code))
+        if isinstance(own, Numbers) and own.values.dtype.kind == "f":
+            check_finite(f"column '{decode(code)}'", own.values, found.index)
     if not request.family.takes_trials:
         check_positive("weights", found.vectors.get("weights"), found.index)
 

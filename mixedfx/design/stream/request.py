@@ -17,6 +17,7 @@ from mixedfx.design.categories import Categories, with_categories
 from mixedfx.design.columns import (
     as_patsy_column,
     factor_codes,
+    factor_columns,
     formula_environment,
     plain_columns,
     used_columns,
@@ -24,9 +25,10 @@ from mixedfx.design.columns import (
 from mixedfx.design.completeness import evaluated_values, missing_values
 from mixedfx.design.row_dependence import NewVariables
 from mixedfx.design.source import column_named, row_vector
+from mixedfx.design.stream.levels import coded_values, read_factor
 from mixedfx.design.table import Table
 from mixedfx.design.term_values import evaluate_terms
-from mixedfx.design.variables import WIDEST, Numbers, missing_in
+from mixedfx.design.variables import WIDEST, Numbers, missing_in, variable
 from mixedfx.errors import ArgumentError, MissingColumnError, did_you_mean
 from mixedfx.families.family import Family
 from mixedfx.families.gaussian import NORMAL
@@ -92,9 +94,9 @@ class CompleteRows:
     def _sums(self) -> dict[str, tuple[float, float]]:
         found = {}
         for name, column in self.variables.items():
-            values = np.asarray(column)
-            if values.dtype.kind in "iufb":
-                values = values.astype(float, copy=False)
+            own = variable(column)
+            if isinstance(own, Numbers):
+                values = own.values.astype(float, copy=False)
                 found[name] = float(values.sum()), float(values @ values)
         return found
 
@@ -148,16 +150,24 @@ def complete_rows(
     vectors = {name: row_vector(column, name, frame) for name, column in request.arguments.items()}
     plain = set().union(*(plain_columns(formula, columns) for formula in formulas))
     plainly = {name: column for name, column in columns.items() if name in plain}
-    masks = {name: missing_in(column) for name, column in plainly.items()}
+    names = factor_columns(*formulas) & columns.keys()
+    factors = {name: read_factor(columns[name]) for name in names}
+    masks = {
+        name: missing_in(column) if (factor := factors.get(name)) is None else factor.missing()
+        for name, column in plainly.items()
+    }
     missing = missing_values(masks, terms, vectors)
     keep = ~np.logical_or.reduce(list(missing.values())) if missing else None
     shared = keep is None and not terms  # no function is given the columns, which could write
-    variables = {
-        name: Numbers(column.to_numpy()).series
-        if shared and _is_wide(column)
-        else as_patsy_column(name, column if keep is None else column[keep], new_data=True)
-        for name, column in columns.items()
-    }
+    variables = {}
+    for name, column in columns.items():
+        if (factor := factors.get(name)) is not None:
+            variables[name] = coded_values(factor, keep)
+        elif shared and _is_wide(column):
+            variables[name] = Numbers(column.to_numpy()).series
+        else:
+            kept = column if keep is None else column[keep]
+            variables[name] = as_patsy_column(name, kept, new_data=True)
     values = evaluated_values(terms, keep, m, new_data=True) if terms else {}
     positions = np.arange(m) if keep is None else np.flatnonzero(keep)
     return CompleteRows(

@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from mixedfx.design.variables import Numbers, variable
+
 Vector = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.intp]
 
@@ -80,7 +82,7 @@ class FirstRows:
     def __init__(self) -> None:
         self._seen: set[tuple[Any, ...]] = set()
 
-    def find(self, columns: Sequence[npt.NDArray[Any]]) -> Codes:
+    def find(self, columns: Sequence[npt.NDArray[Any] | pd.Categorical]) -> Codes:
         """Positions of rows with combinations that are new."""
         if not columns or not len(columns[0]) or len(self._seen) > _MOST_COMBINATIONS:
             return np.zeros(0, dtype=np.intp)
@@ -108,9 +110,10 @@ class Extremes:
     def add(self, frame: pd.DataFrame, variables: Mapping[str, Any], positions: Codes) -> None:
         """Compare those of a chunk with the known ones."""
         for name, column in variables.items():
-            values = np.asarray(column)
-            if values.dtype.kind not in "iufb" or not len(values):
+            own = variable(column)
+            if not isinstance(own, Numbers) or not len(column):
                 continue
+            values = own.values
             for largest in (False, True):
                 value = float(values.max() if largest else values.min())
                 if self._is_further(name, largest, value):
