@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +13,7 @@ import pandas as pd
 from mixedfx._extras import import_extra
 from mixedfx.errors import DataError, SourceError
 from mixedfx.sources.source import check_columns, check_not_empty, chunk_length, with_origin
+from mixedfx.sources.texts import texts_of, to_frame, with_dictionaries
 
 _FORMATS = {
     **dict.fromkeys((".parquet", ".pq", ".parq"), "parquet"),
@@ -71,9 +72,19 @@ class FilesSource:
 
     def chunks(self, names: Sequence[str]) -> Iterator[pd.DataFrame]:
         """Row groups, cut and put together to the length of a chunk."""
+        return self.coded_chunks(names, ())
+
+    def coded_chunks(self, names: Sequence[str], coded: Collection[str]) -> Iterator[pd.DataFrame]:
+        """The same; of texts of Parquet files the codes are read as they are written."""
         schema, length = self._common_schema(names), chunk_length(len(names), self.chunk_rows)
-        parts = _fragments(self.files, self._datasets, schema, length)
-        yield from _chunks(parts, names, length, self.chunk_rows)
+        texts = texts_of(schema, coded) if self._are_parquet else []
+        datasets = [_open(file, texts) for file in self.files] if texts else self._datasets
+        parts = _fragments(self.files, datasets, with_dictionaries(schema, texts), length)
+        yield from _chunks(parts, names, length, self.chunk_rows, coded, texts)
+
+    @property
+    def _are_parquet(self) -> bool:
+        return all(_FORMATS[file.suffix.lower()] == "parquet" for file in self.files)
 
     def bounds(self, name: str) -> tuple[int, int] | None:
         """Smallest and largest integer of a column, by the statistics of Parquet files."""
@@ -90,8 +101,8 @@ class FilesSource:
         return common
 
 
-def _open(file: Path) -> Any:
-    """Dataset of one file; its format by the end of its name."""
+def _open(file: Path, texts: Sequence[str] = ()) -> Any:
+    """Dataset of one file, its format by the end of its name; texts with their dictionaries."""
     pyarrow = import_arrow()
     kind = _FORMATS.get(file.suffix.lower())
     if kind is None:
@@ -100,13 +111,15 @@ def _open(file: Path) -> Any:
             f"'{file.suffix}'; give pyarrow.dataset.dataset(..., format=...) for another format."
         )
     try:
-        return pyarrow.dataset.dataset(str(file), format=_format(kind, file.suffix.lower()))
+        return pyarrow.dataset.dataset(str(file), format=_format(kind, file.suffix.lower(), texts))
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise SourceError(f"file {file} cannot be read as {kind}: {error}") from None
 
 
-def _format(kind: str, suffix: str) -> Any:
+def _format(kind: str, suffix: str, texts: Sequence[str]) -> Any:
     """Format of pyarrow; of CSV with empty fields that are missing, as pandas reads them."""
+    if kind == "parquet":
+        return import_arrow().dataset.ParquetFileFormat(dictionary_columns=list(texts))
     if kind != "csv":
         return kind
     from pyarrow import csv
@@ -157,10 +170,14 @@ class DatasetSource:
 
     def chunks(self, names: Sequence[str]) -> Iterator[pd.DataFrame]:
         """Batches of a scan."""
+        return self.coded_chunks(names, ())
+
+    def coded_chunks(self, names: Sequence[str], coded: Collection[str]) -> Iterator[pd.DataFrame]:
+        """The same, with the codes of texts."""
         length = chunk_length(len(names), self.chunk_rows)
         scanner = self.dataset.scanner(columns=list(names), batch_size=length)
         parts = [("the dataset", scanner.to_batches)]
-        yield from _chunks(parts, names, length, self.chunk_rows)
+        yield from _chunks(parts, names, length, self.chunk_rows, coded)
 
 
 @dataclass(frozen=True)
@@ -182,6 +199,10 @@ class ReaderSource:
 
     def chunks(self, names: Sequence[str]) -> Iterator[pd.DataFrame]:
         """Batches of a new reader."""
+        return self.coded_chunks(names, ())
+
+    def coded_chunks(self, names: Sequence[str], coded: Collection[str]) -> Iterator[pd.DataFrame]:
+        """The same, with the codes of texts."""
 
         def read() -> Iterator[Any]:
             reader = self.make()
@@ -190,7 +211,7 @@ class ReaderSource:
                 yield batch.select(list(names))
 
         length = chunk_length(len(names), self.chunk_rows)
-        yield from _chunks([("the reader", read)], names, length, self.chunk_rows)
+        yield from _chunks([("the reader", read)], names, length, self.chunk_rows, coded)
 
 
 def _bounds(fragments: Iterable[Any], name: str) -> tuple[int, int] | None:
@@ -231,10 +252,17 @@ def _batches_of(fragment: Any, schema: Any, length: int) -> Callable[[], Iterato
 
 
 def _chunks(
-    parts: Parts, names: Sequence[str], length: int, asked_for: int | None
+    parts: Parts,
+    names: Sequence[str],
+    length: int,
+    asked_for: int | None,
+    coded: Collection[str],
+    with_dictionary: Sequence[str] = (),
 ) -> Iterator[pd.DataFrame]:
     """
     DataFrames of so many rows, from the batches of all parts.
+
+    Texts of some columns are coded, of those that were read with a dictionary too.
 
     Where no length is asked for, a batch of more than half of it is not joined to the next one:
     the columns of one batch are those of Arrow, without a copy.
@@ -254,11 +282,11 @@ def _chunks(
                 origins.append(origin)
                 n_waiting += taken.num_rows
                 if n_waiting == length or (n_waiting > least and not batch.num_rows):
-                    yield _frame(waiting, names, origins)
+                    yield _frame(waiting, names, origins, coded, with_dictionary)
                     waiting, origins, n_waiting = [], [], 0
         check_not_empty(n_rows, origin)
     if n_waiting:
-        yield _frame(waiting, names, origins)
+        yield _frame(waiting, names, origins, coded, with_dictionary)
 
 
 def _batches(origin: str, read: Callable[[], Iterator[Any]]) -> Iterator[Any]:
@@ -272,13 +300,19 @@ def _batches(origin: str, read: Callable[[], Iterator[Any]]) -> Iterator[Any]:
         raise SourceError(f"{origin} cannot be read: {error}") from None
 
 
-def _frame(batches: list[Any], names: Sequence[str], origins: list[str]) -> pd.DataFrame:
+def _frame(
+    batches: list[Any],
+    names: Sequence[str],
+    origins: list[str],
+    coded: Collection[str],
+    with_dictionary: Sequence[str],
+) -> pd.DataFrame:
     """One DataFrame of some batches."""
     pyarrow = import_arrow()
     origin = origins[0] if origins[0] == origins[-1] else f"{origins[0]} to {origins[-1]}"
     try:
-        table = pyarrow.Table.from_batches(batches).select(list(names)).unify_dictionaries()
-        frame = table.to_pandas(split_blocks=True, ignore_metadata=True)
+        table = pyarrow.Table.from_batches(batches).select(list(names))
+        frame = to_frame(table, [*with_dictionary, *texts_of(table.schema, coded)])
     except pyarrow.ArrowException as error:
         raise SourceError(f"{origin} cannot be read: {error}") from None
     return with_origin(frame, origin)

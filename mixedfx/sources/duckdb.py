@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import pandas as pd
 
+from mixedfx._extras import import_extra
 from mixedfx.sources.source import chunk_length, errors_named, with_origin
+from mixedfx.sources.texts import texts_of, to_frame
 
 
 @dataclass(frozen=True)
@@ -26,10 +28,16 @@ class DuckDBSource:
 
     def chunks(self, names: Sequence[str]) -> Iterator[pd.DataFrame]:
         """Batches of the query's result."""
+        return self.coded_chunks(names, ())
+
+    def coded_chunks(self, names: Sequence[str], coded: Collection[str]) -> Iterator[pd.DataFrame]:
+        """The same, with the codes of texts."""
+        pyarrow = import_extra("pyarrow", "the results of DuckDB are read by")
         length = chunk_length(len(names), self.chunk_rows)
         quoted = ", ".join('"' + name.replace('"', '""') + '"' for name in names)
         with errors_named("the DuckDB relation"):
             for batch in self.relation.project(quoted).to_arrow_reader(length):
                 if batch.num_rows:
-                    frame = batch.to_pandas(split_blocks=True)
+                    table = pyarrow.Table.from_batches([batch])
+                    frame = to_frame(table, texts_of(table.schema, coded))
                     yield with_origin(frame, "the DuckDB relation")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from queue import Empty, Full, Queue
 from typing import Any
 
@@ -12,17 +12,29 @@ import pandas as pd
 
 from mixedfx._progress import DELAY
 from mixedfx.errors import EmptyDataError
-from mixedfx.sources.source import DataSource
+from mixedfx.sources.source import CodedSource, DataSource
 
 # Seconds between looks at whether the reader is still wanted.
 _WAIT = 0.1
 
 
-def read_chunks(source: DataSource, names: Sequence[str], title: str) -> Iterator[pd.DataFrame]:
-    """Chunks of a pass, the next one read while one is used; row numbers go on over chunks."""
+def read_chunks(
+    source: DataSource, names: Sequence[str], title: str, coded: Collection[str] = ()
+) -> Iterator[pd.DataFrame]:
+    """
+    Chunks of a pass, the next one read while one is used; row numbers go on over chunks.
+
+    Texts of the columns that are ``coded`` may be categories: see :class:`CodedSource`.
+    """
+
+    def chunks() -> Iterator[pd.DataFrame]:
+        if coded and isinstance(source, CodedSource):
+            return source.coded_chunks(names, coded)
+        return source.chunks(names)
+
     n_rows, bar, start = 0, None, time.monotonic()
     try:
-        for frame in numbered(_ahead(lambda: source.chunks(names))):
+        for frame in numbered(_ahead(chunks)):
             n_rows += len(frame)
             yield frame
             if bar is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol, runtime_checkable
 
@@ -14,6 +14,8 @@ from mixedfx.errors import DataError, MissingColumnError, SourceError, did_you_m
 # the fixed cost of a chunk.
 _CHUNK_BYTES = 1 << 24
 _LEAST_ROWS, _BYTES_OF_VALUE = 10_000, 8
+# Key of the attributes of a chunk, of its columns of text that are given as categories.
+TEXTS = "texts"
 
 
 @runtime_checkable
@@ -49,6 +51,19 @@ class PartitionedSource(DataSource, Protocol):
         ``function`` of each part that has rows, combined in the order of the parts.
 
         The index of a part numbers its rows among all; functions and results can be pickled.
+        """
+        ...
+
+
+@runtime_checkable
+class CodedSource(DataSource, Protocol):
+    """A table whose texts can be read as codes of their distinct values."""
+
+    def coded_chunks(self, names: Sequence[str], coded: Collection[str]) -> Iterator[pd.DataFrame]:
+        """
+        Read as ``chunks`` does, but texts of some columns as categories in any order.
+
+        The columns that are text for all that are named in ``attrs[TEXTS]`` of a chunk.
         """
         ...
 

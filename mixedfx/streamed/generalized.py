@@ -101,7 +101,8 @@ def _write(source: DataSource, plan: BlockPlan, store: ArrayBlocks) -> RowSums:
     """Second pass: blocks of all rows, and sums without weights."""
     design, writer = plan.reduction.design, BlockWriter(plan, store)
     with Summation(plan.reduction) as summation:
-        for frame in read_chunks(source, design.request.names, "rows"):
+        request = design.request
+        for frame in read_chunks(source, request.names, "rows", request.coded):
             with naming_origin(frame):
                 rows, found = design.rows(frame)
             summation.add(rows.replaced(weights=None), found)

@@ -15,7 +15,7 @@ import pandas as pd
 
 from mixedfx._names import decode
 from mixedfx.design.stream.request import ColumnRequest
-from mixedfx.sources.source import BoundedSource, DataSource
+from mixedfx.sources.source import TEXTS, BoundedSource, DataSource
 
 Group = tuple[str, ...]
 
@@ -51,6 +51,8 @@ def _levels_of(source: DataSource, name: str, frames: Sequence[pd.DataFrame]) ->
     if name not in frames[0]:
         return None
     dtype = frames[0][name].dtype
+    if name in frames[0].attrs.get(TEXTS, ()):
+        return None
     if isinstance(dtype, pd.CategoricalDtype):
         return KnownLevels(pd.Series(dtype.categories), are_dense=True)
     if not is_integer(dtype) or not isinstance(source, BoundedSource):

@@ -44,7 +44,8 @@ def _sums(fit: FittedModel, group: str, data: Any) -> DeletedLevels:
     """Cross-products by level, of the fit's columns and weights."""
     design = cast(StreamedRows, fit.rows).design
     sums = SumsByLevel(fit.crossprod, group)
-    for frame in read_chunks(source_again(data, "influence"), design.request.names, "rows"):
+    source, request = source_again(data, "influence"), design.request
+    for frame in read_chunks(source, request.names, "rows", request.coded):
         with naming_origin(frame):
             rows = design.kept_rows(frame)
         if rows.n:

@@ -46,7 +46,7 @@ from mixedfx.likelihood.stream.sums import (
 )
 from mixedfx.linalg.blas_threads import single_threaded_blas
 from mixedfx.sources.reading import numbered, read_chunks
-from mixedfx.sources.source import DataSource, PartitionedSource, naming_origin
+from mixedfx.sources.source import TEXTS, DataSource, PartitionedSource, naming_origin
 from mixedfx.streamed.known_levels import Group, KnownLevels, is_integer, known_levels
 from mixedfx.streamed.reduction import Summation
 
@@ -72,7 +72,7 @@ def read_once(source: DataSource, request: ColumnRequest) -> tuple[Learned, Redu
         return _read_partitions(source, request)
     first = FirstPass(request)
     with _Portion(request, source) as portion:
-        for frame in read_chunks(source, request.names, "rows"):
+        for frame in read_chunks(source, request.names, "rows", request.coded):
             with naming_origin(frame):
                 found = first.add(frame)
             portion.add(frame, found)
@@ -96,10 +96,11 @@ class PortionPlan:
         if levels is None:
             return None
         grouping = {decode(group[0]) for group in levels}
+        texts = frames[0].attrs.get(TEXTS, ())
         dtypes = {
             str(name): dtype
             for name, dtype in frames[0].dtypes.items()
-            if isinstance(dtype, pd.CategoricalDtype) or name in grouping
+            if name not in texts and (isinstance(dtype, pd.CategoricalDtype) or name in grouping)
         }
         portion, left = FirstPass(request), PORTION
         try:

@@ -31,12 +31,12 @@ _SUMMED = min(2, processors())
 @single_threaded_blas(0)
 def reduce_source(source: DataSource, plan: ReductionPlan) -> RowSums:
     """Second pass: sums of all chunks."""
-    names = plan.design.request.names
+    request = plan.design.request
     if isinstance(source, PartitionedSource):
-        reduced: RowSums = source.reduce(names, partial(reduce_chunk, plan=plan), combine)
+        reduced: RowSums = source.reduce(request.names, partial(reduce_chunk, plan=plan), combine)
         return reduced
     with Summation(plan) as summation:
-        for frame in read_chunks(source, names, "cross-products"):
+        for frame in read_chunks(source, request.names, "cross-products", request.coded):
             with naming_origin(frame):
                 rows = plan.design.rows(frame)
             summation.add(*rows)

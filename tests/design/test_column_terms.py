@@ -76,9 +76,17 @@ def test_other_terms_are_left_to_patsy(text, replaced):
     assert learned_before([terms_of(text)], columns(**replaced)) is None
 
 
+def test_levels_in_another_order_are_those_that_were_learned():
+    info = learned_before([terms_of("f")], columns())[0]
+    values = np.array(["v", "u"] * 6)
+    built = product_columns(info, columns(f=pd.Categorical(values, ["v", "x", "u"][::2])), ROWS)
+    by_patsy = build_design_matrices([info], {"f": values})[0]
+    np.testing.assert_array_equal(built, np.asarray(by_patsy))
+
+
 def test_other_levels_are_left_to_patsy():
     info = learned_before([terms_of("f")], columns())[0]
-    other = pd.Categorical(["v", "u"] * 6, categories=["v", "u", "w"])
+    other = pd.Categorical(["v", "u"] * 6, categories=["v", "u", "x"])
     assert product_columns(info, columns(f=other), ROWS) is None
 
 

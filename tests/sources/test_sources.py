@@ -15,6 +15,7 @@ from tiers import but_for
 
 import mixedfx as mfx
 from mixedfx.sources.registry import as_source
+from mixedfx.sources.source import TEXTS
 
 pa = pytest.importorskip("pyarrow")
 feather = pytest.importorskip("pyarrow.feather")
@@ -22,6 +23,8 @@ arrow_datasets = pytest.importorskip("pyarrow.dataset")
 
 DATA = table()
 FORMULA = "y ~ x * f + (x | g) + (1 | h)"
+# Texts as grouping factors, by themselves and combined, and as a factor of slopes.
+TEXT_FORMULA = "y ~ f + x + (0 + f || school) + (1 | school:g)"
 
 
 def parquet_file(folder: Any) -> Any:
@@ -120,6 +123,35 @@ def test_a_source_gives_the_columns_asked_for_at_each_pass(make, tmp_path):
         assert rows["f"].isna().sum() == 1
 
 
+CODED = [parquet_folder, csv_file, feather_file, dataset, reader, relation]
+
+
+@pytest.mark.cases(1)
+@pytest.mark.parametrize("make", CODED)
+def test_texts_are_read_as_codes_of_the_columns_asked_for(make, tmp_path):
+    source = as_source(make(tmp_path), chunk_rows=64)
+    chunks = list(source.coded_chunks(["y", "f", "school", "g"], {"f", "g"}))
+    assert all(list(chunk.columns) == ["y", "f", "school", "g"] for chunk in chunks)
+    assert all(chunk.attrs[TEXTS] == ("f",) for chunk in chunks)
+    for chunk in chunks:
+        coded = chunk["f"]
+        assert isinstance(coded.dtype, pd.CategoricalDtype)
+        assert coded.cat.categories.is_unique
+        assert not any(isinstance(chunk[n].dtype, pd.CategoricalDtype) for n in ("school", "g"))
+    rows = pd.concat([chunk.astype({"f": object}) for chunk in chunks], ignore_index=True)
+    assert list(rows["f"].dropna()) == list(DATA["f"].dropna())
+    assert list(np.flatnonzero(rows["f"].isna())) == [5]
+    assert list(rows["school"]) == list(DATA["school"])
+
+
+def test_texts_of_files_of_several_formats_are_read_as_codes(tmp_path):
+    DATA.iloc[:200].to_parquet(tmp_path / "a.parquet", index=False)
+    DATA.iloc[200:].to_csv(tmp_path / "b.csv", index=False)
+    chunks = list(as_source(str(tmp_path)).coded_chunks(["f", "y"], {"f"}))
+    texts = pd.concat([chunk["f"].astype(object) for chunk in chunks], ignore_index=True)
+    assert list(texts.dropna()) == list(DATA["f"].dropna())
+
+
 def test_row_groups_of_about_a_chunk_are_chunks_without_a_copy(tmp_path, monkeypatch):
     path, n = tmp_path / "rows.parquet", len(DATA)
     DATA[["x", "y"]].to_parquet(path, row_group_size=n // 4 + 1)
@@ -153,6 +185,40 @@ def test_the_fit_is_that_of_the_rows(make, tmp_path, whole):
         found = fit.ranef()[group]
         assert list(map(str, found.index)) == list(map(str, effects.index))
         np.testing.assert_allclose(found, effects, rtol=1e-7, atol=1e-9)
+
+
+@pytest.fixture(scope="module")
+def whole_of_texts() -> mfx.Results:
+    return mfx.lmer(TEXT_FORMULA, DATA, engine="profiled")
+
+
+@pytest.mark.full
+@pytest.mark.cases(1)
+@pytest.mark.filterwarnings("ignore::mixedfx.errors.SingularFitWarning")
+@pytest.mark.parametrize("make", SOURCES)
+def test_the_fit_of_texts_is_that_of_the_rows(make, tmp_path, whole_of_texts):
+    fit, whole = mfx.lmer(TEXT_FORMULA, make(tmp_path), chunk_rows=64), whole_of_texts
+    assert list(fit.params.index) == list(whole.params.index)
+    np.testing.assert_allclose(fit.params, whole.params, rtol=1e-7)
+    assert abs(fit.deviance - whole.deviance) < 1e-8 * abs(whole.deviance)
+    for group, effects in whole.ranef().items():
+        found = fit.ranef()[group]
+        assert list(map(str, found.index)) == list(map(str, effects.index))
+        np.testing.assert_allclose(found, effects, rtol=1e-5, atol=1e-6)
+    drawn = fit.model.rows.random_sample.variables["school"]
+    assert sorted(set(drawn)) == sorted(DATA["school"].unique())
+
+
+@pytest.mark.full
+def test_row_groups_may_have_dictionaries_of_their_own(tmp_path):
+    parts = [DATA.iloc[a : a + 90] for a in range(0, 400, 90)]
+    for i, part in enumerate(parts):
+        values = part["school"].unique()
+        own = part.assign(school=pd.Categorical(part["school"], categories=values[::-1]))
+        own.to_parquet(tmp_path / f"{i}.parquet", index=False)
+    formula = "y ~ x + (1 | school)"
+    fit, whole = mfx.lmer(formula, str(tmp_path)), mfx.lmer(formula, DATA, engine="profiled")
+    assert abs(fit.deviance - whole.deviance) < 1e-8 * abs(whole.deviance)
 
 
 @pytest.mark.full

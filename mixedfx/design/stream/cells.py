@@ -121,7 +121,7 @@ def _is_category(values: Any, request: ColumnRequest) -> bool:
 
 
 def _values(factor: Any, state: dict[str, Any], variables: Mapping[str, Any]) -> Any:
-    column = variables.get(factor.code)
+    column: Any = variables.get(factor.code)
     if isinstance(getattr(column, "dtype", None), pd.CategoricalDtype):
         return column.array  # rows are compared by their codes
     value = factor.eval(state, variables)

@@ -100,7 +100,7 @@ def learn(source: DataSource, request: ColumnRequest) -> Learned:
         first = source.reduce(request.names, collect, merged)
         return learned_of(first, source)
     first = FirstPass(request)
-    for frame in read_chunks(source, request.names, "levels"):
+    for frame in read_chunks(source, request.names, "levels", request.coded):
         with naming_origin(frame):
             first.add(frame)
     return learned_of(first, source)
@@ -365,7 +365,7 @@ def _variables_of_chunks(
     source: DataSource, request: ColumnRequest, spec: ModelSpec
 ) -> Iterator[Mapping[str, Any]]:
     """Variables of the complete rows of each chunk."""
-    for frame in read_chunks(source, request.names, "transforms"):
+    for frame in read_chunks(source, request.names, "transforms", request.coded):
         with naming_origin(frame):
             found = complete_rows(request, frame, spec.categories)
             if found.n:

@@ -28,7 +28,7 @@ from mixedfx.design.source import column_named, row_vector
 from mixedfx.design.stream.levels import coded_values, read_factor
 from mixedfx.design.table import Table
 from mixedfx.design.term_values import evaluate_terms
-from mixedfx.design.variables import WIDEST, Numbers, missing_in, variable
+from mixedfx.design.variables import WIDEST, Factor, Numbers, missing_in, variable
 from mixedfx.errors import ArgumentError, MissingColumnError, did_you_mean
 from mixedfx.families.family import Family
 from mixedfx.families.gaussian import NORMAL
@@ -37,6 +37,7 @@ from mixedfx.formula.terms import Formula
 
 Vector = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.intp]
+Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,12 @@ class ColumnRequest:
     def formulas(self) -> tuple[Formula, ...]:
         """All formulas that are read."""
         return (self.formula,) if self.dispersion is None else (self.formula, self.dispersion)
+
+    @cached_property
+    def coded(self) -> frozenset[str]:
+        """Columns of which, if they are text, the codes of the distinct values are enough."""
+        names = map(decode, factor_columns(*self.formulas))
+        return frozenset(names).difference(self.arguments.values())
 
     def columns(self, frame: pd.DataFrame) -> dict[str, pd.Series]:
         """Columns that the formulas read."""
@@ -150,24 +157,20 @@ def complete_rows(
     vectors = {name: row_vector(column, name, frame) for name, column in request.arguments.items()}
     plain = set().union(*(plain_columns(formula, columns) for formula in formulas))
     plainly = {name: column for name, column in columns.items() if name in plain}
-    names = factor_columns(*formulas) & columns.keys()
-    factors = {name: read_factor(columns[name]) for name in names}
+    factors = _read_factors(request, columns)
     masks = {
-        name: missing_in(column) if (factor := factors.get(name)) is None else factor.missing()
+        name: factors[name].missing() if name in factors else missing_in(column)
         for name, column in plainly.items()
     }
     missing = missing_values(masks, terms, vectors)
     keep = ~np.logical_or.reduce(list(missing.values())) if missing else None
     shared = keep is None and not terms  # no function is given the columns, which could write
-    variables = {}
-    for name, column in columns.items():
-        if (factor := factors.get(name)) is not None:
-            variables[name] = coded_values(factor, keep)
-        elif shared and _is_wide(column):
-            variables[name] = Numbers(column.to_numpy()).series
-        else:
-            kept = column if keep is None else column[keep]
-            variables[name] = as_patsy_column(name, kept, new_data=True)
+    variables = {
+        name: coded_values(factors[name], keep)
+        if name in factors
+        else _values(name, column, keep, shared=shared)
+        for name, column in columns.items()
+    }
     values = evaluated_values(terms, keep, m, new_data=True) if terms else {}
     positions = np.arange(m) if keep is None else np.flatnonzero(keep)
     return CompleteRows(
@@ -181,6 +184,20 @@ def complete_rows(
         },
         m - len(positions),
     )
+
+
+def _read_factors(request: ColumnRequest, columns: Mapping[str, pd.Series]) -> dict[str, Factor]:
+    """Columns of text and of categories of which the levels are enough."""
+    names = factor_columns(*request.formulas) & columns.keys()
+    found = {name: read_factor(columns[name]) for name in names}
+    return {name: factor for name, factor in found.items() if factor is not None}
+
+
+def _values(name: str, column: pd.Series, keep: Mask | None, *, shared: bool) -> pd.Series:
+    """Values of some rows, None for all; not copied where they are shared."""
+    if shared and _is_wide(column):
+        return Numbers(column.to_numpy()).series
+    return as_patsy_column(name, column if keep is None else column[keep], new_data=True)
 
 
 def _is_wide(column: pd.Series) -> bool:

@@ -10,12 +10,14 @@ import numpy.typing as npt
 import pandas as pd
 
 from mixedfx.design.variables import Numbers, variable
+from mixedfx.sources.source import TEXTS
 
 Vector = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.intp]
 
 SAMPLE_ROWS = 10_000
 _SEED = 20_240_601
+_TEXT = pd.Series(["text"]).dtype  # pandas' own
 # Combinations of factors' values beyond which no further ones are kept.
 _MOST_COMBINATIONS = 10_000
 
@@ -145,7 +147,9 @@ class ColumnTypes:
 
     def add(self, frame: pd.DataFrame) -> None:
         """Join the categories of a chunk to those known."""
-        self._join({str(name): dtype for name, dtype in frame.dtypes.items()})
+        texts = frame.attrs.get(TEXTS, ())
+        dtypes = {str(name): dtype for name, dtype in frame.dtypes.items()}
+        self._join(dtypes | dict.fromkeys(texts, _TEXT))
 
     def merge(self, other: ColumnTypes) -> None:
         """Join those of later rows."""
@@ -168,13 +172,16 @@ class ColumnTypes:
         return self._dtypes.get(name)
 
     def apply(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Rows with all categories."""
-        categorical = {
+        """Rows with all categories, and text as such."""
+        own = {str(name): dtype for name, dtype in frame.dtypes.items()}
+        other = {
             name: dtype
             for name, dtype in self._dtypes.items()
-            if isinstance(dtype, pd.CategoricalDtype) and name in frame
+            if isinstance(dtype, pd.CategoricalDtype)
+            or (dtype == _TEXT and isinstance(own.get(name), pd.CategoricalDtype))
         }
-        return frame.astype(categorical) if categorical else frame
+        other = {name: dtype for name, dtype in other.items() if name in own}
+        return frame.astype(other) if other else frame
 
 
 def concatenated(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
