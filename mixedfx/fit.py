@@ -18,14 +18,12 @@ from mixedfx.design.build import Design
 from mixedfx.design.family_residual import FamilyResidual
 from mixedfx.design.known_levels import check_plain_levels
 from mixedfx.errors import EngineRefusal, check_choice
-from mixedfx.estimation import compound_symmetry, nested
-from mixedfx.estimation.dispatch import estimate
+from mixedfx.estimation import compound_symmetry, dispatch, iterative, nested
 from mixedfx.estimation.dispersion import random as location_scale
 from mixedfx.estimation.engines import ENGINES
 from mixedfx.estimation.fitted_model import FittedModel, build_fitted_model
 from mixedfx.estimation.glmm import fit as generalized
 from mixedfx.estimation.glmm import several_predictors
-from mixedfx.estimation.iterative import choose_solver
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.estimation.unidentified import check_residual_identified
 from mixedfx.likelihood.accumulate import compute_crossproducts, crossproducts_of
@@ -86,11 +84,13 @@ def fit_design(
         return _fit_residual_model(design, model, engine=engine, reml=reml, control=control)
     if crossprod is None:
         crossprod = crossproducts_of(design)
-    crossprod = choose_solver(engine, design, crossprod)
+    crossprod = iterative.choose_solver(engine, design, crossprod)
     with single_threaded_blas(crossprod.symbolic.dense_size):
         likelihood = GaussianLikelihood(crossprod, reml)
         check_residual_identified(design.spec, likelihood)
-        optimizer_result = estimate(engine, design, likelihood, control=control, start=start)
+        optimizer_result = dispatch.estimate(
+            engine, design, likelihood, control=control, start=start
+        )
         if optimizer_result.solver is not None:
             likelihood = likelihood.with_solver(optimizer_result.solver)
         return build_fitted_model(design, likelihood, optimizer_result)

@@ -20,10 +20,9 @@ from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.estimation.notes import warn_of
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.formatting import Summary
+from mixedfx.formula import updating as formula_updating
 from mixedfx.formula.terms import Formula
-from mixedfx.formula.updating import update_formula
 from mixedfx.inference.denominator_df import DfMethod, resolve_df_method
-from mixedfx.rebuilding import Criterion, updated
 from mixedfx.results import plot_accessor
 from mixedfx.results.broom import BroomMixin
 from mixedfx.results.checking import CheckingMixin
@@ -241,6 +240,8 @@ class Results(
         >>> str(fit.update("log(.) ~ . - (Days | Subject) + (1 | Subject)").formula)
         'log(Reaction) ~ Days + (1 | Subject)'
         """
+        from mixedfx.rebuilding import Criterion, updated
+
         if reml is not None:
             check_flag("reml", reml, ": REML or maximum likelihood")
         check_choice("engine", engine, ENGINES)
@@ -252,7 +253,9 @@ class Results(
         )
         in_chunks = isinstance(self.model.rows, streamed_rows.StreamedRows)
         change = updating.updated_from_source if in_chunks else updated
-        changed = change(self.model, update_formula(self.formula, formula), data, how)
+        changed = change(
+            self.model, formula_updating.update_formula(self.formula, formula), data, how
+        )
         warn_of(changed.notes)
         return type(self)(changed)
 
