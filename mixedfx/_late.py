@@ -22,19 +22,40 @@ T = TypeVar("T")
 class LateModule(ModuleType):
     """Stands for a module, whose attributes it has; they are read anew each time."""
 
+    __slots__ = ("_module",)
+    _module: ModuleType | None  # once it is imported as a whole
+
+    def __init__(self, name: str) -> None:
+        """Import nothing."""
+        super().__init__(name)
+        object.__setattr__(self, "_module", None)
+
+    def __getattribute__(self, name: str) -> Any:
+        # A module without the attribute takes microseconds to say so: it is not asked.
+        module = object.__getattribute__(self, "_module")
+        if module is None or name[:2] == "__":
+            return super().__getattribute__(name)
+        return getattr(module, name)
+
     def __getattr__(self, name: str) -> Any:
-        # Threads that come first together wait for each other here, as in any import.
-        return getattr(import_module(self.__name__), name)
+        return getattr(_imported(self), name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        setattr(import_module(self.__name__), name, value)
+        setattr(_imported(self), name, value)
 
     def __delattr__(self, name: str) -> None:
-        delattr(import_module(self.__name__), name)
+        delattr(_imported(self), name)
 
     @property
     def __dict__(self) -> dict[str, Any]:  # type: ignore[override]  # of dir() and vars()
-        return vars(import_module(self.__name__))
+        return vars(_imported(self))
+
+
+def _imported(late: LateModule) -> ModuleType:
+    # Threads that come first together wait for each other here, as in any import.
+    module = import_module(late.__name__)
+    object.__setattr__(late, "_module", module)
+    return module
 
 
 def late(package: str, **homes: str) -> Callable[[str], Any]:

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from mixedfx.linalg.cholesky import assembled, numeric
 from mixedfx.linalg.cholesky.analysis import symbolic_factor
+from mixedfx.linalg.cholesky.assembled import AssembledMatrix, assemble
 from mixedfx.linalg.cholesky.block_matrix import Array, BlockMatrix, BlockPattern
+from mixedfx.linalg.cholesky.numeric import NumericFactor, factorize
 from mixedfx.linalg.cholesky.symbolic import SymbolicFactor
-
-if TYPE_CHECKING:
-    from mixedfx.linalg.cholesky.assembled import AssembledMatrix
-    from mixedfx.linalg.cholesky.numeric import NumericFactor
 
 
 @dataclass(frozen=True)
@@ -31,8 +27,8 @@ class CholeskySolver:
 
     def assemble(self, block_matrix: BlockMatrix) -> AssembledMatrix:
         """Values of a block matrix in the elimination order."""
-        return assembled.assemble(block_matrix)
+        return assemble(block_matrix)
 
     def factorize(self, block_matrix: BlockMatrix, lambdas: Sequence[Array]) -> NumericFactor:
         """Eliminate every factor at the given Lambdas."""
-        return numeric.factorize(assembled.assemble(block_matrix), lambdas)
+        return factorize(assemble(block_matrix), lambdas)
