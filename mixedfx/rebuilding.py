@@ -15,7 +15,7 @@ from patsy import EvalEnvironment
 
 from mixedfx.design.build import Design, build
 from mixedfx.design.new_data import offset_beside_formula
-from mixedfx.errors import ArgumentError, DataError, MissingColumnError, brief
+from mixedfx.errors import ArgumentError, DataError, MissingColumnError, RowsNotInMemory, brief
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.fit import fit_design
@@ -144,6 +144,12 @@ def built(
     given = {name: getattr(spec, name) for name in _GIVEN}
     own, rows = replace(design.spec, **given), design.rows
     if (counts := original.rows.counts) is not None:
+        family = own.family
+        if family.takes_trials and not family.mergeable:
+            raise RowsNotInMemory(
+                f"family='{family.name}' takes rows one by one, and equal ones were merged when "
+                "the source was read: call glmer() anew."
+            )
         counts = counts[frame.index.get_indexer(rows.index)]
         rows = rows.counting(counts, trials=spec.response.n_parts > 1)
     return Design(own, rows)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from mixedfx._other_programs import METHOD_ARGUMENTS, explains_arguments
 from mixedfx.inference.doctor import doctor
 from mixedfx.results.base import ResultsBase
+from mixedfx.streamed.doctoring import models_of
 
 if TYPE_CHECKING:
     from mixedfx.inference.doctor.diagnosis import Diagnosis
@@ -23,6 +24,7 @@ class DoctorMixin(ResultsBase):
         order: Any = None,
         rng: Any = 0,
         max_seconds: float = 60.0,
+        data: Any = None,
     ) -> Diagnosis:
         """
         Say what is weak in the fit and what to do about it, by fitting it again.
@@ -39,6 +41,9 @@ class DoctorMixin(ResultsBase):
         max_seconds : float
             Time in which no further refit is begun that would not end in it; what is left out is
             said. A fit of n rows takes about twenty times the time of the fit.
+        data : source of rows, optional
+            Of a fit whose rows were read in chunks: the source that it read, which is read again
+            for each model that sums of its rows do not have.
 
         Returns
         -------
@@ -49,9 +54,9 @@ class DoctorMixin(ResultsBase):
         Raises
         ------
         RowsNotInMemory
-            If the fit has no rows.
+            If the fit has no rows and did not read them in chunks.
         ArgumentError
-            If the fit has priors.
+            If the fit has priors, or ``data`` is given and its rows are in memory.
 
         Notes
         -----
@@ -73,7 +78,8 @@ class DoctorMixin(ResultsBase):
         A simpler random structure is recommended where its AIC is lower and p > 0.2 (0.05 at a
         singular fit); the last term of a grouping factor stays unless its variance is zero. Tests
         of fixed effects play no part in it. Of dispersion models perturbed starts, and of these and
-        generalised models another engine, are not defined and left out.
+        generalised models another engine, are not defined and left out. Of rows in chunks models of
+        fewer random effects need no row, and what was not tried without ``data`` is listed.
 
         References
         ----------
@@ -90,4 +96,5 @@ class DoctorMixin(ResultsBase):
         >>> found.recommended
         'Yield ~ 1'
         """
-        return doctor.examine(self.model, doctor.Examination(conf_level, order, rng, max_seconds))
+        how = doctor.Examination(conf_level, order, rng, max_seconds, models_of(self.model, data))
+        return doctor.examine(self.model, how)

@@ -100,7 +100,8 @@ class DrawnFit:
     draws: tuple[Draw, ...] = field(repr=False)
     n_sim: int
     rngs: tuple[np.random.Generator, ...] = field(repr=False)  # of the simulated responses
-    n_all: int  # rows of the data, of which those of the fit here may be a sample
+    whole: FittedModel = field(repr=False)  # of all rows, of which those of ``fit`` may be a sample
+    n_all: int  # rows of the data
     from_source: bool = False  # whether the rows are those of a source
 
     @staticmethod
@@ -110,7 +111,7 @@ class DrawnFit:
         m = int(np.clip(_DRAWN_ROWS // given.rows_read, _LEAST_DRAWS, _DRAWS))
         of_draws, of_responses = spawn_generators(rng, 2)
         draws, rngs = tuple(given.draws(of_draws.spawn(m))), tuple(of_responses.spawn(n_sim))
-        return DrawnFit(given.fit, draws, n_sim, rngs, given.n_all, given.from_source)
+        return DrawnFit(given.fit, draws, n_sim, rngs, given.whole, given.n_all, given.from_source)
 
     @property
     def is_sample(self) -> bool:

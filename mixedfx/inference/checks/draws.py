@@ -57,6 +57,11 @@ class GivenData(Protocol):
     """Distribution of the coefficients and effects given the data, and rows with residuals."""
 
     @property
+    def whole(self) -> FittedModel:
+        """The fit."""
+        ...
+
+    @property
     def fit(self) -> FittedModel:
         """The fit, with the rows that residuals are of."""
         ...

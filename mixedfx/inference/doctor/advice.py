@@ -8,11 +8,13 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from mixedfx.errors import ConvergenceWarning
+from mixedfx.errors import ConvergenceWarning, RowsNotInMemory
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference.checks.checks import Checks, p_relation
 from mixedfx.inference.checks.code import call
-from mixedfx.inference.doctor.called_fits import FAILURES, fit_of_call
+from mixedfx.inference.checks.drawn import DrawnFit
+from mixedfx.inference.checks.unchecked import notes_on_rows
+from mixedfx.inference.doctor.called_fits import FAILURES
 from mixedfx.inference.doctor.diagnosis import Weakness
 from mixedfx.inference.doctor.refits import Clock, Refit
 from mixedfx.inference.doctor.structure import Compared
@@ -121,7 +123,9 @@ def _tried(fit: FittedModel, code: str, base: float, clock: Clock) -> _Tried:
         return _Tried("Not tried: max_seconds.", helps=True)
     begin = clock.seconds
     try:
-        found = fit_of_call(fit, code)
+        found = clock.models.of_call(fit, code)
+    except RowsNotInMemory as error:
+        return _Tried(f"Not tried: {error}", helps=True)
     except FAILURES as error:
         return _Tried(f"Tried, and refused: {str(error).split(chr(10))[0]}", helps=False)
     clock.count(clock.seconds - begin)
@@ -132,6 +136,8 @@ def _tried(fit: FittedModel, code: str, base: float, clock: Clock) -> _Tried:
         return _Tried(" ".join(["Tried, and it did not converge:", *why[:1]]), helps=False)
     value = aic(found)
     if found.formula.response == f"log({fit.formula.response})":
+        if not fit.rows.in_memory:  # the sum of the logarithms is not known
+            return _Tried("", helps=True)
         value += 2.0 * float(np.log(fit.rows.y).sum())  # the density of y itself
     if value > base:
         return _Tried(f"Tried, and no better: AIC {value - base:+.1f}.", helps=False)
@@ -226,3 +232,13 @@ def of_time(clock: Clock) -> Iterator[Weakness]:
         listed = ", ".join(clock.left_out[:6]) + (", ..." if len(clock.left_out) > 6 else "")
         what = f"Left out, as max_seconds={clock.max_seconds:g} would have been exceeded: {listed}."
         yield Weakness("note", "time", "refits", what, "Give more by max_seconds=.")
+
+
+def of_rows(clock: Clock, drawn: DrawnFit) -> Iterator[Weakness]:
+    """What a fit whose rows were read in chunks left out, and which rows residuals are of."""
+    if clock.without_rows:
+        listed = ", ".join(dict.fromkeys(clock.without_rows))
+        what = f"Not tried, as it needs the rows: {listed}."
+        yield Weakness("note", "rows", "refits", what, clock.models.otherwise)
+    for text in notes_on_rows(drawn):
+        yield Weakness("note", "rows", "checks", text)

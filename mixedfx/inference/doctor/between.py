@@ -27,7 +27,7 @@ CHECK = "within and between"
 
 def within_and_between(drawn: DrawnFit, clock: Clock) -> list[Finding]:
     """A row for each number that varies within and between the levels of a factor."""
-    fit, found = drawn.fit, list[Finding]()
+    fit, found = drawn.whole, list[Finding]()
     for covariate, factor in _candidates(drawn):
         if len(found) == _MOST_TESTS:
             break

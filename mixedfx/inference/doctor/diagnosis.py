@@ -30,7 +30,7 @@ class Weakness:
         as well; or something to know.
     kind : str
         ``"search"``, ``"random effects"``, the name of a check, ``"influence"``,
-        ``"collinearity"``, ``"conclusions"`` or ``"time"``.
+        ``"collinearity"``, ``"conclusions"``, ``"time"`` or ``"rows"``.
     where : str
         Term, covariate or group.
     what : str

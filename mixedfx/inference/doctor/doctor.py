@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,18 +11,18 @@ import numpy.typing as npt
 import pandas as pd
 
 from mixedfx._warnings import without_warnings
-from mixedfx.design.slim import raise_without_rows
 from mixedfx.design.source import column_named, values_of_rows
 from mixedfx.errors import ArgumentError, brief, check_share
 from mixedfx.estimation.fitted_model import FittedModel, check_no_priors
 from mixedfx.inference.checks.autocorrelation import autocorrelation_over
 from mixedfx.inference.checks.checks import checks_with, drawn_fit
-from mixedfx.inference.checks.drawn import Covariate
+from mixedfx.inference.checks.drawn import Covariate, DrawnFit
 from mixedfx.inference.doctor import advice
 from mixedfx.inference.doctor.between import within_and_between
 from mixedfx.inference.doctor.diagnosis import Diagnosis, Weakness
 from mixedfx.inference.doctor.levels import influence_of_levels
 from mixedfx.inference.doctor.missing_slopes import missing_slopes
+from mixedfx.inference.doctor.models import Models, ModelsOfRows
 from mixedfx.inference.doctor.refits import Clock, Refit, same_model, simpler, without_levels
 from mixedfx.inference.doctor.structure import compared, structure_table, supported_model
 from mixedfx.inference.information_criteria import aic
@@ -40,6 +40,7 @@ class Examination:
     order: Any = None
     rng: Any = 0
     max_seconds: float = 60.0
+    models: Models = field(default_factory=ModelsOfRows)
 
     def check(self) -> None:
         """Raise for arguments of the wrong kind."""
@@ -53,17 +54,14 @@ def examine(fit: FittedModel, how: Examination) -> Diagnosis:
     """Examine a fit; no refit warns."""
     how.check()
     check_no_priors(fit, "doctor()")
-    rows: Any = fit.rows
-    if not rows.in_memory:
-        raise_without_rows(rows.reason)
     with without_warnings(), np.errstate(all="ignore"):
         return _examine(fit, how)
 
 
 def _examine(fit: FittedModel, how: Examination) -> Diagnosis:
-    clock = Clock(float(how.max_seconds))
+    clock = Clock(float(how.max_seconds), how.models)
     drawn = drawn_fit(fit, how.rng if how.rng is not None else 0, _N_SIM)
-    own = autocorrelation_over(drawn, _order(fit, how.order)) if how.order is not None else []
+    own = autocorrelation_over(drawn, _order(drawn, how.order)) if how.order is not None else []
     more = [*within_and_between(drawn, clock), *missing_slopes(drawn, clock)]
     checks = checks_with(drawn, [*own, *more])
     first = Refit("fit", "fit", str(fit.formula), fit, parsed=fit.formula)
@@ -82,6 +80,7 @@ def _examine(fit: FittedModel, how: Examination) -> Diagnosis:
         *advice.of_collinearity(fit),
         *advice.of_conclusions(listed, table, how.conf_level),
         *advice.of_time(clock),
+        *advice.of_rows(clock, drawn),
     ]
     weaknesses.sort(key=lambda w: _SEVERITIES.index(w.severity))
     return Diagnosis(
@@ -99,8 +98,14 @@ def _examine(fit: FittedModel, how: Examination) -> Diagnosis:
     )
 
 
-def _order(fit: FittedModel, order: Any) -> Covariate:
+def _order(drawn: DrawnFit, order: Any) -> Covariate:
     """The order of the rows, as a column of the formula or as values."""
+    fit = drawn.fit
+    if drawn.is_sample:
+        raise ArgumentError(
+            f"order= is of neighbours, and residuals are those of {fit.rows.n:,} random rows of "
+            f"{drawn.n_all:,}: leave it out, and give it to a fit of the rows of some levels."
+        )
     if isinstance(order, str):
         frame = fit.rows.model_frame
         name = column_named(order, frame)
@@ -125,6 +130,8 @@ def _order(fit: FittedModel, order: Any) -> Covariate:
 def _without_influential(fit: FittedModel, influence: pd.DataFrame, clock: Clock) -> list[Refit]:
     """Refits without the most influential levels of each factor."""
     found: list[Refit] = []
+    if not fit.rows.in_memory:
+        return found
     for group, rows in influence.groupby("group", sort=False):
         worst = rows.nlargest(_REFITTED_LEVELS, "largest_shift")
         levels = list(zip(worst["number"].tolist(), worst["level"].tolist(), strict=True))

@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mixedfx.errors import MixedfxError
+from mixedfx.errors import MixedfxError, RowsNotInMemory
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference.doctor.refits import Clock
-from mixedfx.inference.influence import influence_groups, level_influence
+from mixedfx.inference.influence import influence_groups
 
 # Levels are left out one by one where that is cheap: rows times levels.
 _MOST_DELETIONS = 3_000_000
@@ -27,14 +27,18 @@ def influence_of_levels(fit: FittedModel, clock: Clock) -> pd.DataFrame:
     """A row for each level of each grouping factor whose levels can be left out."""
     parts = []
     for group in influence_groups(fit):
-        if fit.spec.ngroups.get(group, 0) * fit.rows.n > _MOST_DELETIONS:
+        size = clock.models.deletion_size(fit)
+        if fit.spec.ngroups.get(group, 0) * size > _MOST_DELETIONS:
             clock.too_large.append(group)
             continue
         if not clock.allows(f"influence of {group}"):
             continue
         begin = clock.seconds
         try:
-            found = level_influence(fit, group, "one_step")
+            found = clock.models.influence(fit, group)
+        except RowsNotInMemory:
+            clock.without_rows.append(f"influence of {group}")
+            continue
         except (MixedfxError, np.linalg.LinAlgError):
             continue
         parts.append(_of_group(fit, group, found))

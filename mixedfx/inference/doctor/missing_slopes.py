@@ -33,10 +33,10 @@ def missing_slopes(drawn: DrawnFit, clock: Clock) -> list[Finding]:
     for covariate, factor, formula in _candidates(drawn):
         if len(found) == _MOST_TESTS:
             break
-        name = f"with {formula.random[-1]}"
-        refit = with_formula(name, "same model", drawn.fit, formula, clock)
+        name = f"with {next(t for t in formula.random if t.group_name == factor.name)}"
+        refit = with_formula(name, "same model", drawn.whole, formula, clock)
         if refit.fit is not None:
-            found.append(_finding(drawn.fit, refit, covariate, factor))
+            found.append(_finding(drawn.whole, refit, covariate, factor))
     return found
 
 

@@ -20,6 +20,7 @@ from mixedfx._names import decode
 from mixedfx.design.build import subset_rows
 from mixedfx.design.columns import factor_codes
 from mixedfx.design.inspection.finding import without_effect
+from mixedfx.errors import RowsNotInMemory
 from mixedfx.estimation.boundary import boundary_parameters
 from mixedfx.estimation.dispatch import suits_mixedlm
 from mixedfx.estimation.fitted_model import FittedModel
@@ -29,6 +30,7 @@ from mixedfx.formula.response import response_code
 from mixedfx.formula.terms import Formula
 from mixedfx.inference.denominator_df import denominator_df, resolve_df_method
 from mixedfx.inference.doctor.called_fits import FAILURES
+from mixedfx.inference.doctor.models import Models
 from mixedfx.inference.wald import t_tests
 from mixedfx.linalg.random_streams import spawn_generators
 from mixedfx.rebuilding import rebuilt, refitted
@@ -42,11 +44,13 @@ _SPAN = 1e-6  # of columns in other columns, relative
 
 
 class Clock:
-    """Time that refits may take; what would go beyond it is left out and says so."""
+    """How refits are made, and the time they may take; what would go beyond it is left out."""
 
-    def __init__(self, max_seconds: float) -> None:
+    def __init__(self, max_seconds: float, models: Models) -> None:
         self.max_seconds, self._begin, self._longest = max_seconds, time.perf_counter(), 0.0
+        self.models = models
         self.left_out: list[str] = []
+        self.without_rows: list[str] = []  # what the fit has not the rows for
         self.too_large: list[str] = []  # factors whose levels are not left out one by one
 
     @property
@@ -123,6 +127,9 @@ def attempted(name: str, kind: Kind, formula: Formula, make: Make, clock: Clock)
     try:
         fit, columns = make()
         found = Refit(name, kind, text, fit, "", columns, formula)
+    except RowsNotInMemory:
+        clock.without_rows.append(name)
+        return Refit(name, kind, text, None, "left out: needs the rows", parsed=formula)
     except FAILURES as error:
         found = Refit(name, kind, text, None, str(error).split("\n")[0], parsed=formula)
     clock.count(time.perf_counter() - begin)
@@ -133,7 +140,7 @@ def with_formula(name: str, kind: Kind, fit: FittedModel, formula: Formula, cloc
     """Refit with another formula, on the rows of the fit."""
 
     def make() -> tuple[FittedModel, None]:
-        return refitted(fit, rebuilt(fit, formula)), None
+        return clock.models.with_formula(fit, formula), None
 
     return attempted(name, kind, formula, make, clock)
 
@@ -161,7 +168,7 @@ def same_model(
             return refitted(fit, fit.original_design, engine=engine), None
 
         yield attempted(f"engine {engine}", "same model", formula, by_engine, clock)
-    frame = _standardised(fit)
+    frame = _standardised(fit) if fit.rows.in_memory else None
     if frame is not None:
 
         def standardised() -> tuple[FittedModel, Matrix]:

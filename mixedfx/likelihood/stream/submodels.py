@@ -58,13 +58,19 @@ class TermChanges:
         left = tuple(group for group in groups if group in spec.ngroups)
         parametrization = parametrization_of(spec)
         found = bases_of_terms(kept, None, parametrization)
+        # A term with the same columns keeps their basis where its structure does: effects without
+        # correlations are those of the columns as they are.
+        same = [
+            is_identity(S) and (structure.invariance == "linear" or bases[t].is_diagonal)
+            for (structure, _), (t, S) in zip(parametrization.terms, columns.terms, strict=True)
+        ]
         own = [
-            bases[t] if is_identity(S) else replace(basis, R=basis.R / unit)
-            for basis, (t, S) in zip(found, columns.terms, strict=True)
+            bases[t] if as_it_is else replace(basis, R=basis.R / unit)
+            for basis, (t, _), as_it_is in zip(found, columns.terms, same, strict=True)
         ]
         M = [
-            S if is_identity(S) else bases[t].inverse @ S @ basis.T
-            for basis, (t, S) in zip(own, columns.terms, strict=True)
+            S if as_it_is else bases[t].inverse @ S @ basis.T
+            for basis, (t, S), as_it_is in zip(own, columns.terms, same, strict=True)
         ]
         at = term_positions(spec.random_terms, parametrization.widths, left)
         factors = tuple(groups.index(group) for group in left)
