@@ -91,14 +91,13 @@ class EntryCoordinates:
 
     def factor(self, x: Vector) -> Matrix:
         """Lambda with the free entries ``x``."""
-        lam = np.zeros((self.k, self.k))
-        lam[self.rows, self.cols] = x
-        return lam
+        entries = np.zeros(self.k * self.k)
+        entries[self._positions] = x
+        return entries.reshape(self.k, self.k)
 
     def params(self, factor: Matrix) -> Vector:
         """Free entries of a (k, k) matrix."""
-        entries: Vector = factor[self.rows, self.cols]
-        return entries
+        return factor.take(self._positions)
 
     def pullback(self, x: Vector, by_factor: Matrix) -> Vector:
         """Free entries of the derivative."""
@@ -124,6 +123,11 @@ class EntryCoordinates:
     def jacobian(self, x: Vector) -> Array:
         """One unit matrix for each free entry."""
         return self._unit_matrices
+
+    @cached_property
+    def _positions(self) -> Ints:
+        """Of the free entries, row by row."""
+        return self.rows * self.k + self.cols
 
     @cached_property
     def _unit_matrices(self) -> Array:

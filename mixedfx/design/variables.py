@@ -164,7 +164,7 @@ class Factor(Variable):
     def may_read_as_numbers(self) -> bool:
         """Whether some text has a digit; categories are meant as such."""
         is_text = isinstance(self.levels, np.ndarray)
-        return is_text and any(map(_DIGIT.search, self.levels))
+        return is_text and _DIGIT.search("".join(self.levels)) is not None
 
     def missing(self) -> Mask | None:
         """Rows without a value; None if there are none."""

@@ -70,7 +70,8 @@ def _boundary_components(crossprod: CrossProducts, t: int, lam: Matrix) -> tuple
     basis = crossprod.bases[t]
     if not basis.is_diagonal and not structure.boundary(basis.own_factor(lam)):
         return ()
-    own = structure.boundary(lam * crossprod.column_rms[t][:, None])
+    own_units = lam if basis.is_identity else lam * crossprod.column_rms[t][:, None]
+    own = structure.boundary(own_units)
     if basis.is_diagonal:
         return own
     return own or (Component("corr", tuple(range(len(lam))), 1.0),)

@@ -106,8 +106,7 @@ class DenseCrossProducts:
         """Cross-products with each term's columns ``Z_t`` multiplied by a (k, k) matrix."""
         if all(len(basis) == 1 for basis in bases):
             return self
-        left = self.terms.multiplied(bases, self.matrix)
-        matrix = self.terms.multiplied(bases, left.T)
+        _, matrix = self.terms.congruent(bases, self.matrix)
         return DenseCrossProducts(self.crossprod, matrix, self.columns)
 
     @cached_property

@@ -58,8 +58,7 @@ class DensePoint:
     @staticmethod
     def of(dense: DenseCrossProducts, factors: Sequence[Matrix], *, reml: bool) -> DensePoint:
         """Factorise; LinAlgError where M is not positive definite."""
-        left = dense.terms.multiplied(factors, dense.matrix)
-        M = dense.terms.multiplied(factors, left.T)
+        left, M = dense.terms.congruent(factors, dense.matrix)
         return DensePoint._factorize(dense, factors, left, M, reml)
 
     @staticmethod

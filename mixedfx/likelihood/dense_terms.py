@@ -26,8 +26,8 @@ Ints = npt.NDArray[np.intp]
 class DenseTerms(Protocol):
     """Sums over the levels of all terms; ``tangents`` are of a form of its own."""
 
-    def multiplied(self, factors: Sequence[Matrix], rows: Matrix) -> Matrix:
-        """``(F' (x) I)`` of each term times the rows of its effects; further rows as they are."""
+    def congruent(self, factors: Sequence[Matrix], S: Matrix) -> tuple[Matrix, Matrix]:
+        """``T'S`` and ``T'S T``, T of the factors and an identity for further rows."""
         ...
 
     def blocks(self, matrix: Matrix) -> list[Matrix]:
@@ -71,11 +71,12 @@ class ScalarTerms:
     term: Ints  # (q,) of each column
     starts: Ints  # first column of each term
 
-    def multiplied(self, factors: Sequence[Matrix], rows: Matrix) -> Matrix:
-        """Rows times a number for each term."""
-        scale = np.ones(len(rows))
+    def congruent(self, factors: Sequence[Matrix], S: Matrix) -> tuple[Matrix, Matrix]:
+        """Rows, and columns, times a number for each term."""
+        scale = np.ones(len(S))
         scale[: len(self.term)] = np.array([F.item() for F in factors])[self.term]
-        return np.multiply(rows, scale[:, None], order="C")
+        left = S * scale[:, None]
+        return left, left * scale
 
     def blocks(self, matrix: Matrix) -> list[Matrix]:
         """Of the diagonal."""
@@ -119,8 +120,13 @@ class VectorTerms:
     columns: tuple[slice, ...]  # of each term
     widths: tuple[int, ...]  # effects of each term
 
-    def multiplied(self, factors: Sequence[Matrix], rows: Matrix) -> Matrix:
-        """Term by term."""
+    def congruent(self, factors: Sequence[Matrix], S: Matrix) -> tuple[Matrix, Matrix]:
+        """Term by term, of symmetric S."""
+        left = self._multiplied(factors, S)
+        return left, self._multiplied(factors, left.T)
+
+    def _multiplied(self, factors: Sequence[Matrix], rows: Matrix) -> Matrix:
+        """``(F' (x) I)`` of each term times the rows of its effects; further rows as they are."""
         out = rows.copy()
         for part, F in zip(self.columns, factors, strict=True):
             k = len(F)
