@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
+from typing import Any
 
 from mixedfx._names import decode, written
 from mixedfx.formula.membership import membership_name
@@ -98,6 +99,18 @@ class Formula:
         offset = [f"offset({written(self.offset)})"] if self.offset else []
         fixed = f"{left} {written(self.fixed)}"
         return " + ".join([fixed, *offset, *map(str, self.random)])
+
+    def __hash__(self) -> int:
+        """Hash the texts, once: a fit looks a formula up several times."""
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.response, self.fixed, self.random, self.offset))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the hash out of copies and pickles: another process has another one."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
 
     @property
     def response_name(self) -> str:

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -124,7 +125,7 @@ class RelatedLevels:
         none = (None,) * len(groups)
         return RelatedLevels(groups, levels, none, none)
 
-    @property
+    @cached_property
     def is_plain(self) -> bool:
         """Whether all levels are independent, and each row has one of them."""
         return all(known is None for known in (*self.relationships, *self.memberships))

@@ -6,6 +6,7 @@ Walker 2015, table 2), and patsy itself for everything else.
 
 from __future__ import annotations
 
+import pickle
 import re
 
 import numpy as np
@@ -342,3 +343,11 @@ def test_names_are_encoded_as_identifiers_and_back(name):
     assert code.isidentifier()
     assert decode(code) == name
     assert decode(f"np.log({code}) + x") == f"np.log({name}) + x"
+
+
+def test_a_copy_of_a_formula_has_a_hash_of_its_own():
+    formula = parse("y ~ x + (1 | g)")
+    known = hash(formula)
+    copied = pickle.loads(pickle.dumps(formula))
+    assert vars(copied).keys() == {"response", "fixed", "random", "source", "offset"}
+    assert (copied, hash(copied)) == (formula, known)
