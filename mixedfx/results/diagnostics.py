@@ -282,8 +282,8 @@ class DiagnosticsMixin(ResultsBase):
         method : {"one_step", "refit"}
             For levels: one Newton step from the optimum, or a whole fit without each.
         data : source of rows, optional
-            Where the rows were read in chunks: the same source, which is read once more for the
-            levels of a linear fit.
+            Of a linear fit whose rows were read in chunks: the same source, which is read once more
+            for the levels. Rows of a generalised fit in chunks are in a file.
 
         Returns
         -------

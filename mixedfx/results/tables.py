@@ -12,8 +12,8 @@ from mixedfx.design.source import as_frame
 from mixedfx.design.stream.streamed_rows import StreamedRows
 from mixedfx.errors import ArgumentError, brief, check_choice
 from mixedfx.estimation.fitted_model import FittedModel
+from mixedfx.inference import blocked_influence, prediction, several_prediction
 from mixedfx.inference import influence as influences
-from mixedfx.inference import prediction, several_prediction
 from mixedfx.inference.information_criteria import aic, bic
 from mixedfx.inference.streamed_responses import is_of_sums
 from mixedfx.inference.variance_explained import variance_shares
@@ -128,6 +128,8 @@ def influence(
     check_choice("of", of, ("obs", *groups))
     if of in groups and is_of_sums(fit):
         return streamed_influence.level_influence(fit, of, method, data)
+    if of in groups and isinstance(fit.rows, StreamedRows):
+        return blocked_influence.level_influence(fit, of, method)
     if data is not None and not isinstance(fit.rows, StreamedRows):
         raise ArgumentError("data= is of fits whose rows were read in chunks: leave it out.")
     if of in groups:

@@ -22,6 +22,7 @@ from mixedfx.estimation.optimizer_result import Control
 from mixedfx.formula.expansion import terms_of
 from mixedfx.formula.parser import parse
 from mixedfx.formula.terms import Formula
+from mixedfx.inference import blocked_influence
 from mixedfx.inference.checks.code import call
 from mixedfx.inference.doctor.models import Models, ModelsOfRows
 from mixedfx.rebuilding import Criterion, refitted
@@ -68,14 +69,16 @@ class ModelsOfSource:
         return self._read(fit, formula, reml=False)
 
     def influence(self, fit: FittedModel, group: str) -> pd.DataFrame:
-        """From the sums by level of a linear fit."""
+        """From the file of a generalised fit, or the sums by level of a linear one."""
+        if fit.rows.has_file:
+            return blocked_influence.level_influence(fit, group, "one_step")
         if self.data is None or not fit.spec.residual.linear:
             raise RowsNotInMemory("the influence of levels reads the rows again.")
         return level_influence(fit, group, "one_step", self.data)
 
     def deletion_size(self, fit: FittedModel) -> int:
-        """The random effects."""
-        return fit.crossprod.symbolic.size
+        """The rows in a file, or the random effects."""
+        return fit.rows.n if fit.rows.has_file else fit.crossprod.symbolic.size
 
     def _read(self, fit: FittedModel, formula: Formula, *, reml: bool) -> FittedModel:
         if self.data is None:

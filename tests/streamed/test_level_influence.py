@@ -5,9 +5,12 @@ Source of truth: that on the fit of the same rows in memory.
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pandas as pd
 import pytest
+from streamed import generalized_cases as generalized
 from streamed import streamed_cases
 from streamed.streamed_cases import source
 from tiers import but_for
@@ -87,3 +90,51 @@ def test_other_rows_are_refused():
 def test_rows_in_memory_are_not_given():
     with pytest.raises(ArgumentError, match="leave it out"):
         streamed_cases.fit("slope", ROWS).influence("g", data=ROWS)
+
+
+# ---------------------------------------------------------------- generalised models in a file
+
+
+@pytest.mark.parametrize(
+    ("name", "group"),
+    [("counts", "g"), ("crossed", "h"), ("nested", "h"), ("successes", "g"), ("dispersed", "g")],
+)
+def test_steps_of_rows_in_a_file_are_those_of_rows_in_memory(name, group, monkeypatch):
+    generalized.with_small_blocks(monkeypatch)
+    whole = generalized.in_memory(name)
+    parts = generalized.fitted(name, generalized.in_chunks([120, 300]), chunk_rows=90)
+    found, expected = parts.influence(group), whole.influence(group)
+    assert list(found) == list(expected)
+    pd.testing.assert_index_equal(found.index, expected.index)
+    assert found["nobs"].tolist() == expected["nobs"].tolist()
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-7 * float(whole.bse.min()))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", ["counts", "binary"])
+def test_fits_of_rows_in_a_file_are_those_of_rows_in_memory(name, monkeypatch):
+    generalized.with_small_blocks(monkeypatch)
+    whole = generalized.in_memory(name)
+    parts = generalized.fitted(name, generalized.in_chunks([120, 300]), chunk_rows=90)
+    found, expected = (fit.influence("g", method="refit") for fit in (parts, whole))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * float(whole.bse.min()))
+
+
+@pytest.mark.full
+def test_a_level_in_a_file_that_a_coefficient_rests_on_has_no_change(monkeypatch):
+    generalized.with_small_blocks(monkeypatch)
+    rng = np.random.default_rng(1)
+    data = pd.DataFrame({"g": np.arange(300) % 12, "z": rng.normal(size=300)})
+    data["x"] = (data["g"] == 3).astype(float)
+    data["y"] = rng.poisson(np.exp(0.2 * data["z"]))
+    whole = mfx.glmer("y ~ x + z + (1 | g)", data, "poisson").influence("g")
+    found = mfx.glmer("y ~ x + z + (1 | g)", data, "poisson", chunk_rows=80).influence("g")
+    assert found.loc[3, "x":].isna().all()
+    pd.testing.assert_frame_equal(found.isna(), whole.isna())
+
+
+def test_a_fit_without_its_file_says_so(monkeypatch):
+    generalized.with_small_blocks(monkeypatch)
+    parts = generalized.fitted("counts", generalized.in_chunks([120]), chunk_rows=90)
+    with pytest.raises(RowsNotInMemory, match=r"fit\.influence needs .*Fit the model again"):
+        pickle.loads(pickle.dumps(parts)).influence("g")

@@ -27,6 +27,7 @@ from mixedfx.estimation.optimizer_result import Control
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.generalized.likelihood import GeneralizedLikelihood, Point
 from mixedfx.likelihood.generalized.rows import GeneralizedRows
+from mixedfx.likelihood.generalized.rows_model import RowsModel
 from mixedfx.likelihood.pls import Solution
 
 Vector = npt.NDArray[np.float64]
@@ -39,24 +40,14 @@ _MAX_HALVINGS = 30
 
 
 @dataclass(frozen=True)
-class MarginalDeletion:
-    """A fit's optimum, and the rows of which some are left out."""
+class RowDeletion:
+    """A fit's optimum, and the estimates of some of its rows."""
 
-    rows: GeneralizedRows
+    rows: RowsModel
     crossprod: CrossProducts  # of the working model: the bases of theta
     point: Point
     hessian: Matrix  # (m, m) of the deviance of all rows
     nagq: int
-
-    @staticmethod
-    def of(
-        design: Design, solution: Solution, params: Vector, hessian: Matrix, nagq: int
-    ) -> MarginalDeletion:
-        """At the estimates of a fit."""
-        rows = GeneralizedRows.of(design, merge=False)
-        beta = basis_coefficients(rows, solution.beta)
-        point = Point(tuple(solution.factors), beta, rows.family.coordinates(params))
-        return MarginalDeletion(rows, solution.crossprod, point, hessian, max(nagq, 1))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -69,48 +60,19 @@ class MarginalDeletion:
         """Coefficients, parameters of the family, and theta."""
         return self._of_point(self.point)
 
-    def without(self, keep: Mask, method: str) -> Vector:
-        """The same without some rows; NaN where they do not exist."""
-        rows = self.rows.of_mask(keep)
-        nothing = np.full(len(self.estimates), np.nan)
-        if not self._can_be_estimated(rows):
-            return nothing
+    @property
+    def no_estimates(self) -> Vector:
+        """NaN for each of them."""
+        return np.full(len(self.estimates), np.nan)
+
+    def of_rows(self, rows: RowsModel, method: str) -> Vector:
+        """Those of some rows, whose columns are independent; NaN where there is no optimum."""
         likelihood = GeneralizedLikelihood(rows, self.nagq)
         try:
             point = self._searched(likelihood) if method == "refit" else self._step(likelihood)
         except (ModesNotFound, np.linalg.LinAlgError):
-            return nothing
-        return nothing if point is None else self._of_point(point)
-
-    def _has_estimates(self, rows: GeneralizedRows) -> bool:
-        """Whether the columns of X are independent in some of the rows."""
-        return len(independent_columns(rows.X)) == rows.p
-
-    def _can_be_estimated(self, rows: GeneralizedRows) -> bool:
-        """Whether no column of a random term is zero, and those of X are independent."""
-        columns = (c for factor in rows.factors for c in factor.columns if c is not None)
-        return all(c.any() for c in columns) and self._has_estimates(rows)
-
-    def held_out_density(self, rows: Codes) -> tuple[float, bool]:
-        """
-        Log density of some rows given the others, at the estimates of these.
-
-        Half the difference of two marginal deviances; with whether the search converged.
-        """
-        keep = np.ones(len(self.rows.y), dtype=bool)
-        whole = GeneralizedLikelihood(self.rows.of_mask(keep), self.nagq)
-        keep[rows] = False
-        others = self.rows.of_mask(keep)
-        if not self._can_be_estimated(others):
-            raise DataError(
-                "the rows left out have levels, or combinations of them, that no other row has: "
-                "their density is not determined. Leave the term out, or these rows."
-            )
-        found = self._search(GeneralizedLikelihood(others, self.nagq))
-        change = whole.at(found.evaluation.point).deviance - found.end.value
-        w = None if self.rows.weights is None else self.rows.weights[rows]
-        constants = self.rows.family.constants(self.rows.y[rows], w)
-        return float(constants.sum()) - 0.5 * change, bool(found.end.converged)
+            return self.no_estimates
+        return self.no_estimates if point is None else self._of_point(point)
 
     def _of_point(self, point: Point) -> Vector:
         beta, theta = own_coefficients(self.rows, point.beta), self.crossprod.theta(point.factors)
@@ -142,6 +104,58 @@ class MarginalDeletion:
         """Search from the estimates of all rows."""
         theta = self.rows.parametrization.to_params(self.point.factors)
         return search(likelihood, theta, self.point, Control())
+
+
+@dataclass(frozen=True)
+class MarginalDeletion(RowDeletion):
+    """Of rows in memory, some of which are left out."""
+
+    rows: GeneralizedRows
+
+    @staticmethod
+    def of(
+        design: Design, solution: Solution, params: Vector, hessian: Matrix, nagq: int
+    ) -> MarginalDeletion:
+        """At the estimates of a fit."""
+        rows = GeneralizedRows.of(design, merge=False)
+        beta = basis_coefficients(rows, solution.beta)
+        point = Point(tuple(solution.factors), beta, rows.family.coordinates(params))
+        return MarginalDeletion(rows, solution.crossprod, point, hessian, max(nagq, 1))
+
+    def without(self, keep: Mask, method: str) -> Vector:
+        """The estimates without some rows; NaN where they do not exist."""
+        rows = self.rows.of_mask(keep)
+        return self.of_rows(rows, method) if self._can_be_estimated(rows) else self.no_estimates
+
+    def _has_estimates(self, rows: GeneralizedRows) -> bool:
+        """Whether the columns of X are independent in some of the rows."""
+        return len(independent_columns(rows.X)) == rows.p
+
+    def _can_be_estimated(self, rows: GeneralizedRows) -> bool:
+        """Whether no column of a random term is zero, and those of X are independent."""
+        columns = (c for factor in rows.factors for c in factor.columns if c is not None)
+        return all(c.any() for c in columns) and self._has_estimates(rows)
+
+    def held_out_density(self, rows: Codes) -> tuple[float, bool]:
+        """
+        Log density of some rows given the others, at the estimates of these.
+
+        Half the difference of two marginal deviances; with whether the search converged.
+        """
+        keep = np.ones(len(self.rows.y), dtype=bool)
+        whole = GeneralizedLikelihood(self.rows.of_mask(keep), self.nagq)
+        keep[rows] = False
+        others = self.rows.of_mask(keep)
+        if not self._can_be_estimated(others):
+            raise DataError(
+                "the rows left out have levels, or combinations of them, that no other row has: "
+                "their density is not determined. Leave the term out, or these rows."
+            )
+        found = self._search(GeneralizedLikelihood(others, self.nagq))
+        change = whole.at(found.evaluation.point).deviance - found.end.value
+        w = None if self.rows.weights is None else self.rows.weights[rows]
+        constants = self.rows.family.constants(self.rows.y[rows], w)
+        return float(constants.sum()) - 0.5 * change, bool(found.end.converged)
 
 
 def _correction(hessian: Matrix, step: Vector, change: Vector, gradient: Vector) -> Vector:
