@@ -21,6 +21,12 @@ MAX_STARTS = 3
 # Standard deviations of the effects at those, relative to the residual, at least; from an end of
 # none the small one too, at which the deviance falls off zero or does not.
 _LEAST_SD, _SMALL_SD = 0.3, 0.1
+# Beside an end at which some of so many effects do not vary, each of them may be the one instead.
+_MOST_EFFECTS, _NO_SD = 6, 0.01
+# From an end above the first, at which the effects take nearly all of the response and every other
+# correlation fits badly, also those in each of these ranges.
+_LARGE_SD = 3.0
+_SMALLER = ((_LEAST_SD, 1.0), (_SMALL_SD, _LEAST_SD), (_SMALL_SD, _SMALL_SD))
 
 
 def other_correlations(
@@ -33,10 +39,9 @@ def other_correlations(
         if structure.linear:  # one minimum by its correlations
             continue
         sds = list(structure.sds(at))
-        without = bool((np.abs(x[part][sds]) < _SMALL_SD).any())
-        for least in (_LEAST_SD, _SMALL_SD) if without else (_LEAST_SD,):
+        for of_start in _starting_sds(np.abs(x[part][sds])):
             own = x[part].copy()
-            own[sds] = np.maximum(np.abs(own[sds]), least)
+            own[sds] = of_start
             candidates = []
             for point in structure.starting_points(own, at):
                 moved = x.copy()
@@ -44,6 +49,19 @@ def other_correlations(
                 candidates.append((deviance(moved), moved))
             starts += local_minima(candidates)[:MAX_STARTS]
     return [start for _, start in sorted(starts, key=lambda start: start[0])]
+
+
+def _starting_sds(sds: Vector) -> list[Vector]:
+    """Standard deviations from which descents start, by those at an end."""
+    starts = [np.maximum(sds, _LEAST_SD)]
+    if (sds < _SMALL_SD).any():
+        starts.append(np.maximum(sds, _SMALL_SD))
+        if 1 < len(sds) <= _MOST_EFFECTS:
+            others = max(float(np.sqrt(np.mean(sds**2))), _LEAST_SD)
+            starts += list(np.where(np.eye(len(sds)) > 0.0, _NO_SD, others))
+    if (sds > _LARGE_SD).any():
+        starts += [np.clip(sds, least, most) for least, most in _SMALLER]
+    return starts
 
 
 def local_minima(candidates: list[tuple[float, Vector]]) -> list[tuple[float, Vector]]:

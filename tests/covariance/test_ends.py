@@ -117,3 +117,43 @@ def test_residuals_end_at_the_lowest_deviance_and_are_certified(name, shape):
     found = fit(table, name, residual=True, reml=False)
     assert found.deviance < lowest(table, name, residual=True, reml=False) + 1e-6
     assert found.converged, found.convergence
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(("name", "seed", "reml"), [("exp", 11, True), ("gau", 5, False)])
+def test_a_field_of_noise_ends_at_the_lowest_deviance(name, seed, reml):
+    # A second optimum has a range below all distances, and hardly a nugget.
+    rng = np.random.default_rng(seed)
+    y, x = rng.normal(size=(2, 24))
+    lon, lat = rng.uniform(0.0, 3.0, size=(2, 24)).round(2)
+    table = pd.DataFrame({"y": y, "x": x, "lon": lon, "lat": lat})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SingularFitWarning)
+        found = mfx.lmer(f"y ~ x + {name}(lon + lat | 1)", table, reml=reml)
+    d = np.hypot(np.subtract.outer(lon, lon), np.subtract.outer(lat, lat))
+    X = np.column_stack([np.ones(24), x])
+    problem = Problem(y, X, Part(name, lon, lon, lon), False, reml)
+    of_grid = [
+        problem.deviance_of(sd**2 * np.exp(-((d / r) ** (1 + (name == "gau")))) + np.eye(24))
+        for sd in np.geomspace(0.05, 100.0, 25)
+        for r in np.geomspace(0.02, 100.0, 40)
+    ]
+    assert found.deviance < min(of_grid) + 1e-6
+    assert found.converged
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(("seed", "reml"), [(25, True), (34, False)])
+def test_another_effect_can_be_the_one_that_does_not_vary(seed, reml):
+    rng = np.random.default_rng(seed)
+    f, h = rng.integers(0, 3, 40), rng.integers(0, 4, 40)
+    y = rng.normal(size=40) * 2.0 + np.where(f == 1, rng.normal(size=4)[h], 0.0)
+    x = rng.normal(size=40)
+    table = pd.DataFrame({"y": y, "x": x, "f": f.astype(str), "h": h.astype(str)})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SingularFitWarning)
+        found = mfx.lmer("y ~ x + csh(0 + f | h)", table, reml=reml)
+    X, part = np.column_stack([np.ones(40), x]), Part("csh", np.arange(3.0), f, h)
+    lowest_by_search = Problem(y, X, part, False, reml).lowest(starts=12)
+    assert found.deviance < lowest_by_search + 1e-6
+    assert found.converged
