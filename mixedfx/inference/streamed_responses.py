@@ -20,8 +20,9 @@ from mixedfx.inference.simulation import RANDOM, RandomName
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.drawn_response import DrawnResponses, with_drawn_response
 from mixedfx.likelihood.drawn_strata import DrawnStrata
-from mixedfx.likelihood.size import check_dense_root
+from mixedfx.likelihood.size import check_dense_root, check_roots_of_strata
 from mixedfx.likelihood.stratified import StratifiedSums
+from mixedfx.likelihood.stream.assembly import crossproduct_bytes
 from mixedfx.likelihood.stream.reduced import ReducedSums
 from mixedfx.residuals.streamed import StreamedLogLinear
 
@@ -75,6 +76,7 @@ class SummedResponses:
         check_choice("random", random, RANDOM)
         sums, sds = _sums_and_sds(fit)
         crossprod = sums.plain if isinstance(sums, StratifiedSums) else sums
+        check_roots_of_strata(len(sds), crossproduct_bytes(crossprod))
         check_dense_root(crossprod.ZtZ.pattern, crossprod.groups, len(sds))
         values, is_fitted = parameter_values(fit, None), random == "fitted"
         of_terms = fit.solution.conditional_modes() if is_fitted else values.effect_factors

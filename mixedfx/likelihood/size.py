@@ -18,6 +18,9 @@ from mixedfx.linalg.solver import Factor, Solver
 # Arrays of the block's size at the peak of a fit, as measured: the cross-products, the factor, its
 # inverse, and a temporary one.
 _COPIES = 4
+# Size of the cross-products of a stratum, of their root and of what a draw reads of them, in those
+# of all rows, as measured: 3 of one factor, 6 to 7 of two that are crossed.
+_SIZE_OF_STRATUM = 7
 # Vectors that the iterations of two threads hold beside their results.
 _COLUMNS_IN_WORK = 100
 
@@ -67,6 +70,21 @@ def check_dense_block(pattern: BlockPattern, groups: Sequence[str]) -> None:
             "levels, or use a machine with more memory."
         ),
     )
+
+
+def check_roots_of_strata(n_strata: int, n_bytes: int) -> None:
+    """Raise a SizeError where cross-products of so many bytes, and roots, are too many."""
+    if n_strata > 1:
+        check_memory(
+            "responses of rows that are not in memory are drawn by cross-products, and a root of "
+            f"them, for each of {n_strata:,} strata of dispersion=",
+            float(n_strata) * _SIZE_OF_STRATUM * n_bytes,
+            copies=1,
+            advice=(
+                "conf_int() and summary() draw none. Or bootstrap a fit with fewer strata or "
+                "levels, or use a machine with more memory."
+            ),
+        )
 
 
 def check_dense_root(pattern: BlockPattern, groups: Sequence[str], roots: int = 1) -> None:

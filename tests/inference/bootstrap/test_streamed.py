@@ -135,3 +135,13 @@ def test_a_root_that_memory_cannot_hold_is_refused_before_it_is_made(monkeypatch
     monkeypatch.setattr(available_memory, "available_memory", lambda: 100.0)
     with pytest.raises(SizeError, match="responses of rows that are not in memory are drawn"):
         fit.bootstrap(2, rng=1, progress=False)
+
+
+def test_many_strata_that_memory_cannot_hold_are_refused_before_they_are_made(monkeypatch):
+    rng = np.random.default_rng(1)
+    data = pd.DataFrame({"g": np.arange(1200) % 40, "s": np.arange(1200) % 300})
+    data["y"] = rng.normal(size=40)[data["g"]] + rng.normal(size=1200)
+    fit = mfx.lmer("y ~ 1 + (1 | g)", lambda: iter([data]), dispersion="~ s")
+    monkeypatch.setattr(available_memory, "available_memory", lambda: 1e6)
+    with pytest.raises(SizeError, match="for each of 300 strata of dispersion=: 2 MB"):
+        fit.bootstrap(2, rng=1, progress=False)
