@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -70,27 +69,21 @@ def level_sums(
     L: int,
 ) -> tuple[Matrix, Matrix]:
     """``Z'WZ`` (K, K, L) and ``Z'W[X, y]`` (K, m, L) of one grouping factor."""
-    if sum(term.model_matrix.shape[1] for term in random_terms) >= WIDE:
+    K = sum(term.model_matrix.shape[1] for term in random_terms)
+    if K >= WIDE:
         return wide_level_sums(random_terms, w, Xy_columns, codes, L)
     z = term_columns(random_terms)
-    distinct = list(z)  # a column that occurs twice is multiplied once
-    indices = [_index_among(distinct, column) for column in Xy_columns]
-    sums: dict[tuple[int, int], npt.NDArray[Any]] = {}
-
-    def total(i: int, j: int) -> npt.NDArray[Any]:
-        key = (min(i, j), max(i, j))
-        if key not in sums:
-            product = multiply(multiply(distinct[i], distinct[j]), w)
-            sums[key] = np.bincount(codes, product, L)
-        return sums[key]
-
-    K = len(z)
-    ZtZ, ZtXy = np.empty((K, K, L)), np.empty((K, len(indices), L))
-    for a in range(K):
-        for b in range(a + 1):
-            ZtZ[a, b] = ZtZ[b, a] = total(a, b)
-        for c, index in enumerate(indices):
-            ZtXy[a, c] = total(a, index)
+    weighted = [multiply(column, w) for column in z]
+    ZtZ, ZtXy = np.empty((K, K, L)), np.empty((K, len(Xy_columns), L))
+    for a, b in itertools.combinations_with_replacement(range(K), 2):
+        ZtZ[a, b] = ZtZ[b, a] = np.bincount(codes, multiply(weighted[a], z[b]), L)
+    for c, column in enumerate(Xy_columns):
+        known = _index_among(z, column)
+        if known is not None:
+            ZtXy[:, c] = ZtZ[:, known]
+            continue
+        for a in range(K):
+            ZtXy[a, c] = np.bincount(codes, multiply(weighted[a], column), L)
     return ZtZ, ZtXy
 
 
@@ -113,17 +106,16 @@ def wide_level_sums(
     return ZtZ, ZtXy
 
 
-def _index_among(distinct: list[Vector | None], column: Vector) -> int:
-    """Index of a column in a list, to which it is appended if it is not there."""
+def _index_among(columns: list[Vector | None], column: Vector) -> int | None:
+    """Index of an equal column in a list, None if there is none."""
     ones = is_constant(column)
-    for i, known in enumerate(distinct):
+    for i, known in enumerate(columns):
         if known is None:
             if ones:
                 return i
         elif known[0] == column[0] and bool((known == column).all()):
             return i
-    distinct.append(column)
-    return len(distinct) - 1
+    return None
 
 
 def off_diagonal_block(
