@@ -102,12 +102,13 @@ def _at_zero(dense: DenseCrossProducts) -> _Products | None:
 
 def _has_equal_levels(crossprod: CrossProducts) -> bool:
     """
-    Whether all levels, of one factor, have the same ``Z_l'WZ_l``.
+    Whether there is one term, of any covariance, whose levels all have the same ``Z_l'WZ_l``.
 
     Estimates at any Lambda are then near each other: the same, where in each level the columns of X
-    are combinations of those of Z.
+    are combinations of those of Z. Without correlations they are not.
     """
-    if len(crossprod.ZtZ.diagonal) != 1 or crossprod.ZtZ.within:
+    terms = crossprod.parametrization.terms
+    if len(terms) != 1 or terms[0][0].invariance != "linear" or crossprod.ZtZ.within:
         return False
     products = crossprod.ZtZ.diagonal[0]
     first = products[:, :, :1]

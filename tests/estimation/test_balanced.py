@@ -92,9 +92,13 @@ def test_estimates_of_equal_levels_are_those_at_the_identity(monkeypatch):
     np.testing.assert_allclose(cov, expected, rtol=1e-9)
 
 
-def test_a_row_less_leaves_levels_unequal():
-    data = mfx.datasets.load("sleepstudy").iloc[1:]
-    likelihood = likelihood_of("Reaction ~ Days + (Days | Subject)", data)
+@pytest.mark.parametrize(
+    ("formula", "first"),
+    [("Reaction ~ Days + (Days | Subject)", 1), ("Reaction ~ Days + (Days || Subject)", 0)],
+    ids=["a row less", "no correlation"],
+)
+def test_of_other_levels_and_structures_estimates_are_at_the_identity(formula, first):
+    likelihood = likelihood_of(formula, mfx.datasets.load("sleepstudy").iloc[first:])
     assert not dense_moments_module._has_equal_levels(likelihood.crossprod)
 
 
