@@ -40,6 +40,7 @@ _ROUNDING = 1e-13
 _ZERO_CURVATURE = 1e-6
 # The deviance may fall on leaving the boundary by rounding, per unit of relative variance.
 _LEAST_SLOPE = -1e-3
+_FLAT = "the deviance is flat: the data do not identify all parameters"
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ class ConvergenceDiagnostics:
         if self.curvature < -_ZERO_CURVATURE:
             found.append(f"it is a saddle of the deviance, of curvature {self.curvature:.1e}")
         elif not self.unidentified and not self.curvature > _ZERO_CURVATURE:
-            found.append("the deviance is flat: the data do not identify all parameters")
+            found.append(_FLAT)
         if self.boundary_slope == -np.inf:
             found.append("the boundary was reached, and not probed for a direction of descent")
         elif not self.boundary_slope > _LEAST_SLOPE:
@@ -154,6 +155,11 @@ class ConvergenceDiagnostics:
                 "(x || g), is so far from zero, or weights are so uneven"
             )
         return tuple(found)
+
+    @property
+    def only_flat(self) -> bool:
+        """Whether all that fails is that other parameters fit as well."""
+        return self.failures == (_FLAT,)
 
     @property
     def table(self) -> pd.DataFrame:

@@ -141,6 +141,11 @@ def _not_converged(certificate: ConvergenceDiagnostics, result: OptimizerResult)
     if result.refuses or result.limit_reached or not reasons:
         reasons.append(result.message)
     advice = " Other start= values may lead to the optimum."
+    if certificate.only_flat:
+        advice = (
+            " Others fit as well, and no start= changes that: take a structure with fewer "
+            "parameters, or leave a term or a column of it out."
+        )
     if certificate.rounding > certificate.tolerance / 2.0:
         advice = " Make weights or residual standard deviations more even."
     if result.limit_reached:

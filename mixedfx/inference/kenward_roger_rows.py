@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mixedfx.covariance.coordinates import Coordinates
+from mixedfx.errors import ArgumentError
 from mixedfx.estimation.boundary import rank_reduced_coordinates
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference.kenward_roger import KenwardRoger, adjusted_covariance
@@ -107,6 +108,7 @@ def kenward_roger_of_rows(fit: FittedModel, *, second_order: bool) -> KenwardRog
     columns = centred_columns(fit.rows)[0][:-1]
     X = np.column_stack(columns) if columns else np.zeros((fit.rows.n, 0))
     precision = _Precision.of(fit)
+    _check_variances(fit)
     U, parts = precision(X), _parts(fit)
     moved = [part.rows.along(D, U) for part in parts for D in part.by_natural]
     T = np.array(moved)  # (m, n, p)
@@ -119,6 +121,24 @@ def kenward_roger_of_rows(fit: FittedModel, *, second_order: bool) -> KenwardRog
     cov = adjusted_covariance(fit, W, P, Q, R)
     name = "kenward-roger" if second_order else "kenward-roger-linear"
     return KenwardRoger(cov, W, P, fit, name)
+
+
+def _check_variances(fit: FittedModel) -> None:
+    """Refuse structures at a variance of zero: correlations have no derivative there."""
+    terms = zip(fit.spec.random_terms, fit.crossprod.parametrization.terms, strict=True)
+    zero = [
+        term.component_name("sd", (i,) if len(structure.sds(at)) > 1 else ())
+        for (term, (structure, at)), lam in zip(terms, fit.solution.lambdas, strict=True)
+        if not structure.linear
+        for i in np.flatnonzero(~lam.any(axis=1))[: len(structure.sds(at))]
+    ]
+    if zero:
+        raise ArgumentError(
+            f"Kenward and Roger's method takes derivatives by variances and correlations, and "
+            f"{', '.join(zero)} {'is' if len(zero) == 1 else 'are'} estimated as zero, where "
+            "correlations have none. Take df_method='satterthwaite', or fit without the effects "
+            "that do not vary."
+        )
 
 
 def _parts(fit: FittedModel) -> list[_Part]:

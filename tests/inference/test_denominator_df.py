@@ -760,3 +760,18 @@ def test_kenward_roger_does_not_depend_on_the_size_of_its_portions(
     found = denominator_df(fit, KENWARD_ROGER)
     np.testing.assert_allclose(found.cov, expected.cov, rtol=1e-10, atol=1e-14)
     np.testing.assert_allclose(found.W, expected.W, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("term", ["ar1(v | g)", "csh(0 + C(v) | g)"])
+def test_kenward_roger_of_a_structure_without_variance_says_what_to_take(term):
+    # A correlation of effects that do not vary has no derivative: there were NaN and warnings.
+    rng = np.random.default_rng(0)
+    g, v = np.repeat(np.arange(8), 8), np.tile(np.repeat(np.arange(4), 2), 8)
+    table = pd.DataFrame({"g": g.astype(str), "v": v, "x": rng.normal(size=64)})
+    y = pd.Series(rng.normal(size=64))
+    table["y"] = y - 0.9 * y.groupby([g, v]).transform("mean")
+    with pytest.warns(SingularFitWarning):
+        fit = mfx.lmer(f"y ~ x + {term}", table)
+    with pytest.raises(ArgumentError, match=r"sd\(.* estimated as zero.*'satterthwaite'"):
+        fit.tidy(df_method="kenward-roger")
+    assert fit.tidy(df_method="satterthwaite")["df"].notna().all()
