@@ -3,7 +3,8 @@
     python tests/benchmarks/streamed_rows.py 1 5 20 --folder /tmp/streamed --fit
 
 The rows have two crossed factors of 100,000 and 10,000 levels and four columns of X, with a random
-slope of the first. Each size is written once, and measured in a process of its own.
+slope of the first. Each size is written once, and measured in a process of its own. Levels are
+integers, or texts with ``--texts``.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ FORMULA = "y ~ x + x2 + x3 + x4 + (x | g) + (1 | h)"
 G_LEVELS, H_LEVELS, FILE_ROWS = 100_000, 10_000, 1_000_000
 
 
-def write(folder: Path, millions: int) -> None:
+def write(folder: Path, millions: int, *, texts: bool) -> None:
     """Write a file of a million rows each, row groups of 250,000."""
     if len(list(folder.glob("*.parquet"))) == millions:
         return
@@ -36,6 +37,8 @@ def write(folder: Path, millions: int) -> None:
         x = rng.normal(size=(4, FILE_ROWS)).round(3)
         y = 2.0 + x.T @ [1.0, -0.5, 0.25, 0.1] + 0.7 * u[g] + 0.3 * slope[g] * x[0] + 0.5 * v[h]
         frame = pd.DataFrame({"g": g.astype(np.int32), "h": h.astype(np.int32)})
+        if texts:
+            frame = pd.DataFrame({name: name + frame[name].astype(str) for name in frame})
         frame[["x", "x2", "x3", "x4"]] = x.T
         frame["y"] = (y + rng.normal(size=FILE_ROWS)).round(3)
         frame.to_parquet(folder / f"part{i:04d}.parquet", index=False, row_group_size=250_000)
@@ -54,7 +57,6 @@ def processor() -> float:
 
 def passes(folder: Path) -> dict[str, float]:
     """Seconds of the passes over the rows; the search is left out."""
-    import pyarrow.dataset  # noqa: F401  its import is not part of the time
     from patsy import EvalEnvironment
 
     import mixedfx as mfx
@@ -64,6 +66,9 @@ def passes(folder: Path) -> dict[str, float]:
     from mixedfx.streamed.one_pass import read_once
     from mixedfx.streamed.reduction import reduce_source
 
+    few = pd.read_parquet(next(folder.glob("*.parquet"))).iloc[:20_000]
+    mfx.lmer("y ~ x + (1 | g)", few, chunk_rows=10_000)  # imports are not part of the time
+    del few
     source, before, start = as_source(str(folder)), peak(), time.perf_counter()
     used = processor()
     formula = mfx.parse(FORMULA)
@@ -129,21 +134,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("millions", type=int, nargs="+")
     parser.add_argument("--folder", type=Path, default=Path("streamed_rows"))
+    parser.add_argument("--texts", action="store_true", help="levels that are texts")
     parser.add_argument("--fit", action="store_true", help="also the whole fit")
     measures = {"passes": passes, "duckdb": duckdb, "fitted": fitted}
     parser.add_argument("--only", choices=list(measures), help="one of the measures")
     parser.add_argument("--here", action="store_true", help="in this process, of rows written")
     options = parser.parse_args()
+    kind = "m-texts" if options.texts else "m"
     if options.here:
-        print(json.dumps(measures[options.only](options.folder / f"{options.millions[0]}m")))
+        print(json.dumps(measures[options.only](options.folder / f"{options.millions[0]}{kind}")))
         return
     names = ("passes", "duckdb", *(["fitted"] if options.fit else []))
     for millions in options.millions:
-        write(options.folder / f"{millions}m", millions)
+        write(options.folder / f"{millions}{kind}", millions, texts=options.texts)
         found = {}
         for name in (options.only,) if options.only else names:
             command = [sys.executable, __file__, str(millions), "--only", name, "--here"]
-            run = [*command, "--folder", str(options.folder)]
+            run = [*command, "--folder", str(options.folder), *(["--texts"] * options.texts)]
             out = subprocess.run(run, capture_output=True, text=True, check=True).stdout
             found[name] = json.loads(out)
             print(f"{millions:4d} million rows  {name:8s} {out.strip()}", flush=True)
