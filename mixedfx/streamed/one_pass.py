@@ -1,10 +1,10 @@
-"""One pass over rows whose levels are known beforehand: categories, or integers in known bounds.
+"""One pass over rows whose levels are known beforehand, or seem to be.
 
 The bases of the columns, and the coefficients that sums are about, are those of a first portion of
 the rows. What follows from the sums are the cross-products about the coefficients of all rows, by
-an exact change of variables, as after two passes. The rows are read again where a chunk has missing
-values, other categories, or what the portion does not show, and where the portion was so unlike the
-other rows that digits would be lost.
+an exact change of variables, as after two passes. The rows are read again where a chunk has what
+the portion does not show, and where the portion was so unlike the other rows that digits would be
+lost.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ _MOST_RESIDUALS, _LEAST_EIGENVALUE = 1e4, 1e-5
 @single_threaded_blas(0)  # as the second pass
 def read_once(source: DataSource, request: ColumnRequest) -> tuple[Learned, Reduced | None]:
     """What a first pass learns, and the sums where these were made in it."""
-    if request.dispersion is not None or any(len(t.group) > 1 for t in request.formula.random):
+    if request.dispersion is not None:
         return learn(source, request), None
     if isinstance(source, PartitionedSource):
         return _read_partitions(source, request)
@@ -89,13 +89,18 @@ class PortionPlan:
 
     @staticmethod
     def of(
-        request: ColumnRequest, frames: Sequence[pd.DataFrame], source: DataSource
+        request: ColumnRequest,
+        frames: Sequence[pd.DataFrame],
+        source: DataSource,
+        seen: Sequence[CompleteRows] = (),
+        *,
+        is_all: bool = False,
     ) -> PortionPlan | None:
-        """None where levels are not known, values are missing, or a transform has a state."""
-        levels = known_levels(source, request, frames)
+        """None where levels are not known, or a transform has a state."""
+        levels = known_levels(source, request, frames, seen, is_all=is_all)
         if levels is None:
             return None
-        grouping = {decode(group[0]) for group in levels}
+        grouping = {decode(group[0]) for group, own in levels.items() if own.are_certain}
         texts = frames[0].attrs.get(TEXTS, ())
         dtypes = {
             str(name): dtype
@@ -108,7 +113,7 @@ class PortionPlan:
                 portion.add(frame.iloc[:left])
                 left -= len(frame)
             for group, collector in portion.levels.items():
-                collector.add([levels[group].values])
+                collector.add(levels[group].values)
             with without_warnings():
                 learned = specified(portion, _Unread())
                 if _are_wasteful(learned.spec, levels):
@@ -116,7 +121,7 @@ class PortionPlan:
                 plan = plan_reduction(learned)
         except DataError:  # of the portion: the other rows and passes may be in order
             return None
-        return None if portion.n_dropped else PortionPlan(plan, dtypes)
+        return PortionPlan(plan, dtypes)
 
     def rows(
         self, frame: pd.DataFrame, found: CompleteRows
@@ -125,10 +130,9 @@ class PortionPlan:
         if not all(_same_type(frame[name].dtype, dtype) for name, dtype in self.dtypes.items()):
             return None
         try:
-            rows, found = self.plan.design.rows(frame, found)
+            return self.plan.design.rows(frame, found)
         except DataError:
             return None
-        return None if rows.n_dropped else (rows, found)
 
     def reduce(self, frame: pd.DataFrame, found: CompleteRows) -> RowSums | None:
         """Sums of a chunk."""
@@ -159,10 +163,9 @@ def _are_wasteful(spec: ModelSpec, levels: Mapping[Group, KnownLevels]) -> bool:
 
 
 def _same_type(own: Any, known: Any) -> bool:
-    """Whether values are known of a column as of the portion's."""
+    """Whether a column has categories, or plain integers, as that of the portion."""
     if isinstance(known, pd.CategoricalDtype):
-        is_category = isinstance(own, pd.CategoricalDtype)
-        return is_category and bool(own.categories.equals(known.categories))
+        return isinstance(own, pd.CategoricalDtype)
     return is_integer(own)
 
 
@@ -197,11 +200,12 @@ class _Portion:
         if self._plan is not None or sum(len(f) for f, _ in self._waiting) >= PORTION:
             self._sum()
 
-    def _sum(self) -> None:
-        """Sum the chunks that are waiting."""
+    def _sum(self, *, is_all: bool = False) -> None:
+        """Sum the chunks that are waiting, which may be all."""
         assert self._waiting is not None
-        frames = [frame for frame, _ in self._waiting]
-        self._plan = self._plan or PortionPlan.of(self._request, frames, self._source)
+        if self._plan is None:
+            frames, seen = zip(*self._waiting, strict=True)
+            self._plan = PortionPlan.of(self._request, frames, self._source, seen, is_all=is_all)
         if self._plan is None:
             self._give_up()
             return
@@ -218,7 +222,7 @@ class _Portion:
     def finished(self, learned: Learned) -> Reduced | None:
         """Plan and sums of all chunks; None where the rows are to be read again."""
         if self._waiting:  # all rows are fewer than a portion
-            self._sum()
+            self._sum(is_all=True)
         if self._plan is None or self._summation is None:
             return None
         return self._plan.finished(learned, self._summation.total())

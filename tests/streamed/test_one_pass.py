@@ -37,6 +37,7 @@ def categorical(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 DATA = categorical(table())
+CROSSED = MODELS["crossed"][0]
 ONE_PASS = ["slope", "crossed", "uncorrelated", "factor slopes", "weights", "offset", "dependent"]
 
 
@@ -127,11 +128,9 @@ def test_no_digits_are_lost_to_a_large_mean():
     )
 
 
-MISSING = DATA.assign(x=DATA["x"].mask(DATA.index == 300))
 SORTED = DATA.assign(x=np.repeat([0.0, 1e6], [200, len(DATA) - 200]) + DATA["x"])
 NARROW = DATA.assign(x=DATA["x"] * np.where(DATA.index < 100, 1e-6, 1.0))
 AGAIN = {
-    "a missing value": ("y ~ x + (x | g)", MISSING, 2),
     "a transform": ("y ~ center(x) + (1 | g)", DATA, 3),
     "levels of several factors": ("y ~ x + (1 | f:h)", DATA, 2),
     "levels that are numbers": ("y ~ x + (1 | g)", DATA.astype({"g": int}), 2),
@@ -151,11 +150,64 @@ def test_rows_are_read_again_after(why):
 
 
 @pytest.mark.full
-def test_rows_are_read_again_after_other_categories():
+def test_later_chunks_may_lack_categories():
     other = DATA.iloc[250:].assign(g=lambda d: d["g"].cat.remove_unused_categories())
     fit = mfx.lmer(MODELS["slope"][0], lambda: iter([DATA.iloc[:250], other]))
-    assert passes(fit) == 2
+    assert passes(fit) == 1
     assert_same(in_memory("slope"), fit)
+
+
+@pytest.mark.full
+def test_rows_are_read_again_after_other_categories():
+    other = DATA["g"].cat.rename_categories({99: 100})
+    other = DATA.iloc[250:].assign(g=other[250:].where(DATA.index[250:] > 260, 100))
+    fit = mfx.lmer(MODELS["slope"][0], lambda: iter([DATA.iloc[:250], other]))
+    assert passes(fit) == 2
+    rows = pd.concat([DATA.iloc[:250], other]).astype({"g": int})
+    whole = mfx.lmer(MODELS["slope"][0], rows, engine="profiled")
+    np.testing.assert_allclose(fit.deviance, whole.deviance, rtol=1e-8)
+
+
+# Levels that nothing knows before: texts, numbers, combinations, an expression; and gaps.
+SEEN = {
+    "y ~ x + f + (x | school)": DATA.astype({"school": str, "f": str}),
+    "y ~ x + (1 | g)": DATA.astype({"g": int}).assign(x=DATA["x"].mask(DATA.index % 50 == 7)),
+    "y ~ x + (1 | school:f) + (1 | h)": DATA.astype({"school": str, "h": float}),
+    "y ~ x + (1 | g % 7)": DATA.astype({"g": int}),
+}
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("formula", SEEN)
+@pytest.mark.parametrize("portion", [200, 1000])
+def test_levels_that_were_seen_twice_are_taken_to_be_all(formula, portion, monkeypatch):
+    monkeypatch.setattr(one_pass, "PORTION", portion)
+    frame = SEEN[formula]
+    fit, whole = mfx.lmer(formula, frame, chunk_rows=90), mfx.lmer(formula, frame)
+    assert passes(fit) == 1
+    assert fit.nobs == whole.nobs
+    assert_same(whole, fit)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("value", [-3, 50])
+def test_rows_are_read_again_after_a_level_that_was_not_seen(value, monkeypatch):
+    monkeypatch.setattr(one_pass, "PORTION", 250)
+    frame = DATA.astype({"g": int, "h": int})
+    frame.loc[frame.index[-4:], "g"] = value
+    fit = mfx.lmer(CROSSED, frame, chunk_rows=90)
+    assert passes(fit) == 2
+    assert_same(mfx.lmer(CROSSED, frame, engine="profiled"), fit)
+
+
+@pytest.mark.full
+def test_levels_seen_once_are_read_again(monkeypatch):
+    monkeypatch.setattr(one_pass, "PORTION", 250)
+    frame = DATA.astype({"g": int})
+    frame.loc[3, "g"] = 50
+    assert passes(mfx.lmer("y ~ x + (1 | g)", frame, chunk_rows=90)) == 2
+    monkeypatch.setattr(one_pass, "PORTION", 1000)
+    assert passes(mfx.lmer("y ~ x + (1 | g)", frame, chunk_rows=90)) == 1
 
 
 def arrow_file(folder: Any) -> Any:
@@ -204,7 +256,6 @@ def test_sources_with_known_levels_are_read_once(source, tmp_path):
 
 
 INTEGERS = DATA.astype({"g": int, "h": "int32"})
-CROSSED = MODELS["crossed"][0]
 
 
 def written(folder: Any, frame: pd.DataFrame) -> str:

@@ -23,6 +23,7 @@ from tiers import but_for, examples
 import mixedfx as mfx
 from mixedfx.errors import ArgumentError, SourceChangedError
 from mixedfx.likelihood.stream.sums import combine, reduce_chunk
+from mixedfx.streamed import one_pass
 
 DATA = table()
 NEW = DATA.dropna().head(7)
@@ -83,6 +84,20 @@ def test_a_fit_of_chunks_is_that_of_the_rows(name):
     assert_same_fit(in_memory(name), streamed(name, DATA, chunk_rows=37))
 
 
+def read_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No level is known before all rows are read."""
+    monkeypatch.setattr(one_pass, "known_levels", lambda *_, **__: None)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", MODELS)
+def test_a_fit_of_two_passes_is_that_of_the_rows(name, monkeypatch):
+    read_twice(monkeypatch)
+    fit = streamed(name, DATA, chunk_rows=37)
+    assert " in 1 pass" not in fit.notes[-1]
+    assert_same_fit(in_memory(name), fit)
+
+
 @pytest.mark.full
 @pytest.mark.parametrize("name", OTHERS)
 @pytest.mark.parametrize("rows", [1, 37, 1000])
@@ -91,10 +106,13 @@ def test_every_model_is_that_of_the_rows(name, rows):
 
 
 @pytest.mark.full
-@given(cuts=st.lists(st.integers(1, len(DATA) - 1), max_size=12))
+@given(cuts=st.lists(st.integers(1, len(DATA) - 1), max_size=12), twice=st.booleans())
 @examples(5)
-def test_the_chunks_do_not_matter(cuts):
-    assert_same_fit(in_memory("crossed"), streamed("crossed", chunks_of(DATA, cuts)))
+def test_the_chunks_do_not_matter(cuts, twice):
+    with pytest.MonkeyPatch.context() as patch:
+        if twice:
+            read_twice(patch)
+        assert_same_fit(in_memory("crossed"), streamed("crossed", chunks_of(DATA, cuts)))
 
 
 @pytest.mark.full
