@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from streamed.streamed_cases import table
+from streamed.streamed_cases import read_twice, table
 
 import mixedfx as mfx
 from mixedfx.errors import (
@@ -124,11 +124,13 @@ def changing(first: pd.DataFrame, later: pd.DataFrame) -> Any:
     ],
     ids=["rows", "level", "values", "category", "missing"],
 )
-def test_a_second_pass_that_differs(later, texts):
+def test_a_second_pass_that_differs(later, texts, monkeypatch):
+    read_twice(monkeypatch)
     refused(changing(DATA, later), DataError, *texts)
 
 
-def test_errors_of_changed_rows_are_of_the_source():
+def test_errors_of_changed_rows_are_of_the_source(monkeypatch):
+    read_twice(monkeypatch)
     refused(changing(DATA, DATA.head(50)), SourceChangedError, "same rows at each pass")
 
 
@@ -195,7 +197,8 @@ def test_models_of_all_rows_read_them_into_memory(argument, tmp_path):
     assert len(fit.resid) == len(frame)
 
 
-def test_a_reader_that_lacks_a_column_at_its_second_pass():
+def test_a_reader_that_lacks_a_column_at_its_second_pass(monkeypatch):
+    read_twice(monkeypatch)
     import pyarrow as pa
 
     names = iter(["f", "f", "f"])  # asked what it is, for its columns, and by the first pass

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 import pytest
-from streamed.streamed_cases import table
+from streamed.streamed_cases import read_twice, table
 
 import mixedfx as mfx
 from mixedfx.sources.reading import read_chunks
@@ -41,10 +41,13 @@ def readers() -> list[threading.Thread]:
     return [t for t in threading.enumerate() if t.name.startswith("mixedfx")]
 
 
-def test_a_source_of_ones_own_is_asked_for_the_columns_used_alone():
+@pytest.mark.parametrize("n_passes", [1, 2])
+def test_a_source_of_ones_own_is_asked_for_the_columns_used_alone(n_passes, monkeypatch):
+    if n_passes == 2:
+        read_twice(monkeypatch)
     source = Recorded()
     fit = mfx.lmer("y ~ x + (1 | g)", source, weights="w")
-    assert source.asked == [("g", "x", "w", "y")] * 2
+    assert source.asked == [("g", "x", "w", "y")] * n_passes
     whole = mfx.lmer("y ~ x + (1 | g)", DATA, weights="w", engine="profiled")
     np.testing.assert_allclose(fit.params, whole.params, rtol=1e-8)
     assert not readers()
@@ -55,9 +58,11 @@ def test_rows_are_numbered_over_all_chunks():
     assert np.concatenate(numbers).tolist() == list(range(len(DATA)))
 
 
-def test_an_error_of_the_reader_is_raised_where_the_rows_are_used():
+@pytest.mark.parametrize("failing_at", [2, 5])  # in the first pass, in the second
+def test_an_error_of_the_reader_is_raised_where_the_rows_are_used(failing_at, monkeypatch):
+    read_twice(monkeypatch)
     with pytest.raises(OSError, match="network"):
-        mfx.lmer("y ~ x + (1 | g)", Recorded(failing_at=5))
+        mfx.lmer("y ~ x + (1 | g)", Recorded(failing_at=failing_at))
     assert not readers()
 
 

@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 
 import mixedfx as mfx
+from mixedfx.streamed import one_pass
 
 
 def table(n: int = 400, seed: int = 1) -> pd.DataFrame:
@@ -43,6 +45,11 @@ def source(n: int = 90) -> list[pd.DataFrame]:
     """The rows, so many at a time."""
     rows = table()
     return [rows.iloc[a : a + n] for a in range(0, len(rows), n)]
+
+
+def read_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No level is known before all rows are read."""
+    monkeypatch.setattr(one_pass, "known_levels", lambda *_, **__: None)
 
 
 # Formula, and arguments of lmer.

@@ -17,13 +17,12 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from streamed.streamed_cases import MODELS, STRATA, fit, table
+from streamed.streamed_cases import MODELS, STRATA, fit, read_twice, table
 from tiers import but_for, examples
 
 import mixedfx as mfx
 from mixedfx.errors import ArgumentError, SourceChangedError
 from mixedfx.likelihood.stream.sums import combine, reduce_chunk
-from mixedfx.streamed import one_pass
 
 DATA = table()
 NEW = DATA.dropna().head(7)
@@ -82,11 +81,6 @@ OTHERS = but_for(list(MODELS), ["crossed", "transforms", "weights", "dependent"]
 @pytest.mark.parametrize("name", ["crossed", "transforms", "weights", "dependent"])
 def test_a_fit_of_chunks_is_that_of_the_rows(name):
     assert_same_fit(in_memory(name), streamed(name, DATA, chunk_rows=37))
-
-
-def read_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No level is known before all rows are read."""
-    monkeypatch.setattr(one_pass, "known_levels", lambda *_, **__: None)
 
 
 @pytest.mark.full
