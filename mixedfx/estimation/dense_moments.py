@@ -8,6 +8,9 @@ With ``V = W^-1 + Z Z'``, ``h = Z'Py``, ``K = Z'PZ``, the directions E_i of the 
 (Rao 1972, J. Am. Stat. Assoc. 67:112), for ML with ``V^-1`` in place of P in the traces: a step of
 scoring from there, which in balanced designs ends at the optimum (Anderson 1973, Ann. Statist.
 1:135). What is of V_0 follows from ``P V P = P``, with I = sum_i a_i E_i.
+
+Where one term's levels all have the same products, estimates at Lambda = 0 are as good: there
+``V = W^-1``, the a_i are zero, and Z'PZ takes no factorisation of the random effects.
 """
 
 from __future__ import annotations
