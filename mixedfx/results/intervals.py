@@ -18,7 +18,7 @@ from mixedfx.inference.profile import profile as profiles
 from mixedfx.results.base import ResultsBase
 
 if TYPE_CHECKING:
-    from mixedfx.inference.bootstrap.refit import Kind
+    from mixedfx.inference.bootstrap.resampling import Kind
 
 
 IntervalMethod = Literal["wald", "profile", "bootstrap"]

@@ -18,6 +18,7 @@ from mixedfx.inference import simulation as simulations
 from mixedfx.inference.bootstrap import bootstrap as resampling
 from mixedfx.results.base import ResultsBase
 from mixedfx.streamed import family_summaries
+from mixedfx.streamed.resampling import sums_of_cases
 
 if TYPE_CHECKING:
     from mixedfx.inference.bootstrap.bootstrap import Bootstrap
@@ -101,6 +102,7 @@ class SimulationMixin(ResultsBase):
         client: Any = None,
         progress: bool = True,
         statistic: Callable[[Any], Any] | None = None,
+        data: Any = None,
     ) -> Bootstrap:
         """
         Refit the model to simulated responses, or to resampled residuals or cases.
@@ -134,6 +136,9 @@ class SimulationMixin(ResultsBase):
             Function of a fit (:class:`Results`) that returns a number, a sequence, a Series or a
             dictionary of numbers, which are then bootstrapped instead of the parameters. It is
             called with this fit first; a draw for which it raises an error is a failure.
+        data : source of rows, optional
+            Of ``kind="cases"`` and a linear fit of one grouping factor whose rows were read in
+            chunks: the same source, which is read once more.
 
         Returns
         -------
@@ -165,6 +170,7 @@ class SimulationMixin(ResultsBase):
             if not callable(statistic):
                 raise ArgumentError(f"statistic={brief(statistic)} must be a function of a fit.")
             of_model = _OfModel(statistic, type(self))
+        by_level = sums_of_cases(self.model, kind, groups, data, resample_rows=resample_rows)
         return resampling.bootstrap(
             self.model,
             n,
@@ -173,6 +179,7 @@ class SimulationMixin(ResultsBase):
             random=random,
             groups=groups,
             resample_rows=resample_rows,
+            by_level=by_level,
             workers=Workers(n_jobs, client),
             progress=progress,
             statistic=of_model,

@@ -30,7 +30,7 @@ Vector = npt.NDArray[np.float64]
 
 def level_influence(fit: FittedModel, group: str, method: str, data: Any) -> pd.DataFrame:
     """Change of the estimates on leaving out each level of a group."""
-    deleted, deletion = _sums(fit, group, data), LinearDeletion(fit)
+    deleted, deletion = sums_by_level(fit, group, data, "influence"), LinearDeletion(fit)
     levels = fit.spec.levels_of(group)
     with single_threaded_blas(fit.crossprod.symbolic.dense_size):
         estimates = [_estimates(fit, deleted.without(i), method) for i in range(len(levels))]
@@ -40,11 +40,11 @@ def level_influence(fit: FittedModel, group: str, method: str, data: Any) -> pd.
 
 
 @single_threaded_blas(0)  # as the pass of a fit
-def _sums(fit: FittedModel, group: str, data: Any) -> DeletedLevels:
+def sums_by_level(fit: FittedModel, group: str, data: Any, method: str) -> DeletedLevels:
     """Cross-products by level, of the fit's columns and weights."""
     design = cast(StreamedRows, fit.rows).design
     sums = SumsByLevel(fit.crossprod, group)
-    source, request = source_again(data, "influence"), design.request
+    source, request = source_again(data, method), design.request
     for frame in read_chunks(source, request.names, "rows", request.coded):
         with naming_origin(frame):
             rows = design.kept_rows(frame)

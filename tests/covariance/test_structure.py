@@ -26,7 +26,8 @@ from mixedfx.errors import (
     MixedfxWarning,
     PriorError,
 )
-from mixedfx.inference.bootstrap.refit import Resampling, refit_model
+from mixedfx.inference.bootstrap.refit import refit_model
+from mixedfx.inference.bootstrap.resampling import Resampling
 from mixedfx.likelihood.pls import solve_pls
 from mixedfx.likelihood.score import score_theta
 from mixedfx.linalg.random_streams import spawn_generators

@@ -37,15 +37,15 @@ from mixedfx.inference.bootstrap.parallel import collect_draws, iter_batches, pr
 from mixedfx.inference.bootstrap.refit import (
     Draw,
     Failure,
-    Kind,
-    Resampling,
     parameter_names,
     parameter_values,
     refit_model,
 )
+from mixedfx.inference.bootstrap.resampling import Kind, Resampling
 from mixedfx.inference.bootstrap.statistic import Statistic, statistic_values
 from mixedfx.inference.coverage import DEFAULT_ALPHA, resolve_alpha
 from mixedfx.inference.simulation import RandomName
+from mixedfx.likelihood.stratified import StratifiedSums
 from mixedfx.linalg.blas_threads import single_threaded_blas
 from mixedfx.linalg.random_streams import spawn_generators
 
@@ -59,6 +59,7 @@ class ResamplingOptions(TypedDict, total=False):
     random: RandomName
     groups: str | None
     resample_rows: bool
+    by_level: StratifiedSums | None
 
 
 @dataclass(frozen=True, repr=False, eq=False)

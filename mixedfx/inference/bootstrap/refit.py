@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,7 @@ from mixedfx.design.build import Design
 from mixedfx.design.checks import independent_columns
 from mixedfx.design.family_residual import FamilyResidual
 from mixedfx.design.response import check_response
-from mixedfx.errors import ArgumentError, MixedfxError, check_choice, check_flag
+from mixedfx.errors import MixedfxError
 from mixedfx.estimation.boundary import boundary_parameters
 from mixedfx.estimation.fitted_model import FittedModel, build_fitted_model
 from mixedfx.estimation.glmm.fit import fit_generalized, search_marginal
@@ -31,21 +31,14 @@ from mixedfx.estimation.optimizer_result import Control, OptimizerResult
 from mixedfx.estimation.profiled import estimate_theta
 from mixedfx.estimation.residual import ResidualEstimate
 from mixedfx.fit import fit_design
-from mixedfx.inference.blocked_responses import BlockedResponses
-from mixedfx.inference.bootstrap.cases import CaseResampling, case_resampling
-from mixedfx.inference.bootstrap.residual import ResampledResponse, resampled_response
+from mixedfx.inference.bootstrap.cases import CaseResampling
+from mixedfx.inference.bootstrap.level_cases import LevelCases
+from mixedfx.inference.bootstrap.resampling import Resampling, Responses
 from mixedfx.inference.bootstrap.statistic import Statistic, statistic_values
-from mixedfx.inference.merged_responses import MergedResponses
 from mixedfx.inference.parameters import parameters
-from mixedfx.inference.simulation import (
-    RANDOM,
-    RandomName,
-    ResponseDistribution,
-    response_distribution,
-    stands_for_several,
-)
-from mixedfx.inference.streamed_responses import SummedResponses, is_of_sums, with_sums_of
+from mixedfx.inference.streamed_responses import with_sums_of
 from mixedfx.likelihood.crossproducts import CrossProducts
+from mixedfx.likelihood.deleted_rows import has_independent_columns
 from mixedfx.likelihood.generalized.rows import GeneralizedRows, rows_of
 from mixedfx.likelihood.generalized.rows_model import RowsModel
 from mixedfx.likelihood.likelihood import GaussianLikelihood
@@ -59,16 +52,6 @@ from mixedfx.residuals.registry import residual_model
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.intp]
-
-# What a draw is drawn from: distributions of a response, of its sums, or cases.
-Responses = (
-    ResponseDistribution
-    | ResampledResponse
-    | CaseResampling
-    | BlockedResponses
-    | MergedResponses
-    | SummedResponses
-)
 
 # Errors of a refit that are counted as failures; all others are raised.
 _REFIT_ERRORS = (MixedfxError, ArithmeticError, ValueError)  # LinAlgError is a ValueError
@@ -124,57 +107,6 @@ class RefitModel:
         return KnownOptimum.of(self.likelihood, self.factors)
 
 
-Kind = Literal["parametric", "residual", "cases"]
-KINDS: tuple[Kind, ...] = ("parametric", "residual", "cases")
-
-
-@dataclass(frozen=True)
-class Resampling:
-    """What a draw is drawn from."""
-
-    kind: Kind = "parametric"
-    random: RandomName = "new"  # of simulated responses
-    groups: str | None = None  # of cases
-    resample_rows: bool = False
-
-    def __post_init__(self) -> None:
-        """Refuse what is of another kind."""
-        check_choice("kind", self.kind, KINDS)
-        check_choice("random", self.random, RANDOM)
-        check_flag("resample_rows", self.resample_rows)
-        if self.kind != "parametric" and self.random != "new":
-            raise ArgumentError(f"random='fitted' is of kind='parametric', not of '{self.kind}'.")
-        if self.kind != "cases" and (self.groups is not None or self.resample_rows):
-            raise ArgumentError(
-                f"groups= and resample_rows= are of kind='cases', not '{self.kind}'."
-            )
-
-    def of(self, fit: FittedModel) -> Responses:
-        """Distribution of the draws from a fit."""
-        of_sums = is_of_sums(fit)
-        if self.kind != "parametric" and of_sums:
-            raise ArgumentError(
-                f"kind='{self.kind}' resamples rows that are in memory, and this fit has sums of "
-                "its rows alone: take kind='parametric'."
-            )
-        if self.kind == "residual":
-            return resampled_response(fit)
-        if fit.rows.has_file and self.kind == "cases":
-            raise ArgumentError(
-                "kind='cases' resamples rows that are in memory, and those of this fit are in a "
-                "file, in the order in which they were read: take kind='parametric'."
-            )
-        if self.kind == "cases":
-            return case_resampling(fit, self.groups, resample_rows=self.resample_rows)
-        if of_sums:
-            return SummedResponses.of(fit, random=self.random)
-        if fit.rows.has_file:
-            return BlockedResponses.of(fit, random=self.random)
-        if stands_for_several(fit):
-            return MergedResponses.of(fit, random=self.random)
-        return response_distribution(fit, random=self.random)
-
-
 def refit_model(
     fit: FittedModel, resampling: Resampling, statistic: Statistic | None = None
 ) -> RefitModel:
@@ -197,6 +129,8 @@ def refit_draw(model: RefitModel, number: int, rng: np.random.Generator) -> Draw
     try:
         if isinstance(model.responses, CaseResampling):
             return _refit_cases(model, number, *model.responses.draw(rng))
+        if isinstance(model.responses, LevelCases):
+            return _refit_levels(model, number, *model.responses.draw(rng))
         refit = _REFITS[residual_model(model.design).estimator]
         if model.priors.specified:
             refit = _refit_whole
@@ -248,6 +182,19 @@ def _refit_cases(
     if len(independent_columns(X)) < X.shape[1]:
         return Failure(number, "dependent columns", "the cases do not have all fixed effects")
     drawn = _draw_of_converged(model, _fit_design(model, design), number)
+    return replace(drawn, frequencies=frequencies) if isinstance(drawn, Draw) else drawn
+
+
+def _refit_levels(
+    model: RefitModel, number: int, crossprod: CrossProducts, frequencies: Codes
+) -> Draw | Failure:
+    """Fit the model to the sums of resampled levels."""
+    if not has_independent_columns(crossprod):
+        return Failure(number, "dependent columns", "the cases do not have all fixed effects")
+    design = with_sums_of(model.design, crossprod)
+    likelihood = replace(model.likelihood, crossprod=crossprod)
+    result = estimate_theta(design, likelihood)
+    drawn = _draw_of_converged(model, build_fitted_model(design, likelihood, result), number)
     return replace(drawn, frequencies=frequencies) if isinstance(drawn, Draw) else drawn
 
 

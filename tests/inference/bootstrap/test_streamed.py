@@ -145,3 +145,35 @@ def test_many_strata_that_memory_cannot_hold_are_refused_before_they_are_made(mo
     monkeypatch.setattr(available_memory, "available_memory", lambda: 1e6)
     with pytest.raises(SizeError, match="for each of 300 strata of dispersion=: 2 MB"):
         fit.bootstrap(2, rng=1, progress=False)
+
+
+# ---------------------------------------------------------------- resampled levels
+
+
+@pytest.mark.parametrize("name", ["slope", "offset", "transforms"])
+def test_resampled_levels_are_those_of_rows_in_memory(name):
+    parts = in_chunks(name).bootstrap(
+        20, rng=1, kind="cases", data=streamed_cases.source, progress=False
+    )
+    whole = streamed_cases.fit(name, streamed_cases.table(), engine="profiled")
+    expected = whole.bootstrap(20, rng=1, kind="cases", progress=False)
+    pd.testing.assert_frame_equal(parts.frequencies, expected.frequencies)
+    assert repr(parts) == repr(expected)
+    np.testing.assert_allclose(parts.draws, expected.draws, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(parts.estimates, expected.estimates, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("crossed", "has 2: take"), ("weights", "one residual variance"), ("strata", "one residual")],
+)
+def test_levels_without_sums_of_their_own_are_not_resampled(name, message):
+    with pytest.raises(ArgumentError, match=message):
+        in_chunks(name).bootstrap(2, kind="cases", data=streamed_cases.source)
+
+
+def test_a_source_is_of_resampled_levels():
+    with pytest.raises(ArgumentError, match="leave it out"):
+        in_chunks("slope").bootstrap(2, data=streamed_cases.source)
+    with pytest.raises(ArgumentError, match="rows were read in chunks: leave it out"):
+        streamed_cases.fit("slope", streamed_cases.table()).bootstrap(2, data=[])

@@ -1,0 +1,32 @@
+"""Sums by level that resampled cases of rows in chunks are of: the source is read once more."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mixedfx.design.stream.streamed_rows import StreamedRows
+from mixedfx.errors import ArgumentError
+from mixedfx.estimation.fitted_model import FittedModel
+from mixedfx.inference.bootstrap.level_cases import check_level_cases
+from mixedfx.inference.streamed_responses import is_of_sums
+from mixedfx.likelihood.stratified import StratifiedSums
+from mixedfx.streamed.level_influence import sums_by_level
+
+
+def sums_of_cases(
+    fit: FittedModel, kind: str, groups: str | None, data: Any, *, resample_rows: bool
+) -> StratifiedSums | None:
+    """Sums by level of the source that is given; None where draws need none."""
+    if kind == "cases" and is_of_sums(fit):
+        group = check_level_cases(fit, groups, resample_rows=resample_rows)
+        if data is None:
+            raise ArgumentError(
+                "kind='cases' of rows in chunks reads them once more, for sums by level: give the "
+                "source that the fit read, data=source; or take kind='parametric'."
+            )
+        return sums_by_level(fit, group, data, "bootstrap").sums
+    if data is not None:
+        of_kind = isinstance(fit.rows, StreamedRows)
+        what = "kind='cases' of a linear fit" if of_kind else "fits whose rows were read in chunks"
+        raise ArgumentError(f"data= is of {what}: leave it out.")
+    return None
