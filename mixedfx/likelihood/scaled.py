@@ -134,6 +134,14 @@ class ScaledLikelihood:
 def check_positive_pwrss(crossprod: CrossProducts, pwrss: float, *, factor: float = 1.0) -> None:
     """Raise a ``ResponseError`` if what the random effects leave of the response is rounding."""
     if crossprod.profiles_sigma and pwrss <= factor * crossprod.zero_pwrss:
+        structures = [s.name for s, _ in crossprod.parametrization.terms if not s.linear]
+        if structures:
+            raise ResponseError(
+                f"the residual variance of '{crossprod.response}' goes to zero: the random effects "
+                "explain it without residuals, as a term with a position for each row can. Take "
+                f"the term '{structures[0]}(...)' out of the formula, and give it as the "
+                f"covariance of the residuals, residual='{structures[0]}(...)'."
+            )
         raise ResponseError(
             f"the random effects explain the response '{crossprod.response}' without "
             "residuals: the likelihood grows without bound as the residual variance goes to "

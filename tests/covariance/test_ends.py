@@ -14,7 +14,7 @@ import pytest
 from dense_search import Part, Problem
 
 import mixedfx as mfx
-from mixedfx.errors import SingularFitWarning
+from mixedfx.errors import ResponseError, SingularFitWarning
 
 SHAPES = {
     "alike": [1.0, 1.4, 0.6],
@@ -157,3 +157,22 @@ def test_another_effect_can_be_the_one_that_does_not_vary(seed, reml):
     lowest_by_search = Problem(y, X, part, False, reml).lowest(starts=12)
     assert found.deviance < lowest_by_search + 1e-6
     assert found.converged
+
+
+@pytest.mark.full
+def test_a_field_that_takes_the_residual_variance_is_fitted_as_residuals():
+    # Without a nugget the likelihood is finite, and that of correlated residuals.
+    rng = np.random.default_rng(3)
+    lon, lat = rng.uniform(0.0, 3.0, size=(2, 30)).round(2)
+    h = rng.integers(0, 3, 30)
+    d = np.hypot(np.subtract.outer(lon, lon), np.subtract.outer(lat, lat))
+    same = np.equal.outer(h, h)
+    y = np.linalg.cholesky(np.exp(-d / 1.5) * same) @ rng.normal(size=30)
+    table = pd.DataFrame({"lon": lon, "lat": lat, "h": h.astype(str), "y": y})
+    with pytest.raises(ResponseError, match=r"goes to zero.*residual='exp\(\.\.\.\)'"):
+        mfx.lmer("y ~ 1 + exp(lon + lat | h)", table)
+    found = mfx.lmer("y ~ 1", table, residual="exp(lon + lat | h)")
+    problem = Problem(y, np.ones((30, 1)), Part("exp", lon, lon, lon), False, True)
+    ranges = np.geomspace(0.1, 20.0, 2000)
+    lowest_of_ranges = min(problem.deviance_of(np.exp(-d / r) * same) for r in ranges)
+    assert found.deviance == pytest.approx(lowest_of_ranges, abs=1e-4)
