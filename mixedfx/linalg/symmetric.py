@@ -6,8 +6,6 @@ lower triangle is read.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import numpy.typing as npt
 from scipy.linalg.lapack import dgecon, dgetrf, dgetrs, dposv, dsyevd
@@ -23,8 +21,6 @@ def eigenvalues(A: Matrix) -> Vector:
     """Eigenvalues (k,), ascending."""
     if len(A) < 2:
         return A.reshape(-1).copy()
-    if len(A) == 2 and (rotation := _rotation(A)) is not None:
-        return np.array(rotation[:2])
     values, _, info = dsyevd(A, compute_v=0, lower=1)
     _check(info)
     return np.asarray(values)
@@ -34,28 +30,9 @@ def eigenvectors(A: Matrix) -> tuple[Vector, Matrix]:
     """Eigenvalues (k,), ascending, and orthonormal eigenvectors in the columns, (k, k)."""
     if len(A) < 2:
         return A.reshape(-1).copy(), np.ones(A.shape)
-    if len(A) == 2 and (rotation := _rotation(A)) is not None:
-        low, high, cosine, sine = rotation
-        return np.array((low, high)), np.array(((-sine, cosine), (cosine, sine)))
     values, vectors, info = dsyevd(A, lower=1)
     _check(info)
     return np.asarray(values), np.asarray(vectors)
-
-
-def _rotation(A: Matrix) -> tuple[float, float, float, float] | None:
-    """
-    Eigenvalues of two columns, ascending, and the cosine and sine of the second eigenvector.
-
-    That of one step of Jacobi's method, which is the last; None where a number is not finite.
-    """
-    (a, _), (b, c) = A.tolist()
-    middle, radius = 0.5 * (a + c), math.hypot(0.5 * (a - c), b)
-    if not math.isfinite(middle + radius):
-        return None
-    if b == 0.0:  # zeros are exact
-        return min(a, c), max(a, c), float(a >= c), float(a < c)
-    angle = 0.5 * math.atan2(2.0 * b, a - c)
-    return middle - radius, middle + radius, math.cos(angle), math.sin(angle)
 
 
 def pseudo_inverse(A: Matrix, share: float) -> Matrix:
