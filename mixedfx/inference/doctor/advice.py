@@ -240,5 +240,8 @@ def of_rows(clock: Clock, drawn: DrawnFit) -> Iterator[Weakness]:
         listed = ", ".join(dict.fromkeys(clock.without_rows))
         what = f"Not tried, as it needs the rows: {listed}."
         yield Weakness("note", "rows", "refits", what, clock.models.otherwise)
+    if clock.in_memory_alone:
+        what = f"Not tried, as it needs rows in memory: {', '.join(clock.in_memory_alone)}."
+        yield Weakness("note", "rows", "refits", what, "Fit a DataFrame for it.")
     for text in notes_on_rows(drawn):
         yield Weakness("note", "rows", "checks", text)

@@ -131,6 +131,7 @@ def _without_influential(fit: FittedModel, influence: pd.DataFrame, clock: Clock
     """Refits without the most influential levels of each factor."""
     found: list[Refit] = []
     if not fit.rows.in_memory:
+        clock.in_memory_alone += ["fits without the most influential levels"] * bool(len(influence))
         return found
     for group, rows in influence.groupby("group", sort=False):
         worst = rows.nlargest(_REFITTED_LEVELS, "largest_shift")

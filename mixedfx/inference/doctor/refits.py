@@ -51,6 +51,7 @@ class Clock:
         self.models = models
         self.left_out: list[str] = []
         self.without_rows: list[str] = []  # what the fit has not the rows for
+        self.in_memory_alone: list[str] = []  # nor would a source have them
         self.too_large: list[str] = []  # factors whose levels are not left out one by one
 
     @property
@@ -168,7 +169,11 @@ def same_model(
             return refitted(fit, fit.original_design, engine=engine), None
 
         yield attempted(f"engine {engine}", "same model", formula, by_engine, clock)
-    frame = _standardised(fit) if fit.rows.in_memory else None
+    frame = None
+    if fit.rows.in_memory:
+        frame = _standardised(fit)
+    else:
+        clock.in_memory_alone += ["another engine", "centred and scaled covariates"]
     if frame is not None:
 
         def standardised() -> tuple[FittedModel, Matrix]:
