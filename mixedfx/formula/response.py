@@ -86,5 +86,9 @@ def _function_in(code: str) -> str:
     """First of these functions that some code calls; empty without one."""
     if not any(name in code for name in _ARGUMENTS):
         return ""
-    calls = (n for n in ast.walk(ast.parse(code.strip(), mode="eval")) if isinstance(n, ast.Call))
+    try:
+        tree = ast.parse(code.strip(), mode="eval")
+    except SyntaxError:  # a random term with a structure: diag(x:prop | g)
+        return ""
+    calls = (n for n in ast.walk(tree) if isinstance(n, ast.Call))
     return next((n for n in map(called_name, calls) if n in _ARGUMENTS), "")

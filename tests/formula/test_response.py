@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 import mixedfx as mfx
@@ -67,6 +69,15 @@ def test_successes_elsewhere_are_marked(text, marked, words):
         mfx.parse(text)
     assert text[caught.value.start : caught.value.end] == marked
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["diag(x:prop | g)", "diag((prop : x) | g/h)", "diag(cbind + x | g)"]
+)
+def test_names_like_those_of_successes_may_stand_in_structured_terms(text):
+    formula = mfx.parse(f"y ~ 1 + {text}")
+    assert {"prop", "cbind"} & set(re.findall(r"\w+", formula.random[0].effects))
+    assert mfx.parse(str(formula)) == formula
 
 
 def test_a_dispersion_formula_has_no_successes():

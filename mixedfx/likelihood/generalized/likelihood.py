@@ -60,9 +60,9 @@ class MarginalEvaluation:
     @cached_property
     def gradient(self) -> MarginalGradient:
         """Gradient of the deviance."""
-        if self.nagq == 1:
-            return laplace_gradient(self.modes)
         with np.errstate(all="ignore"):
+            if self.nagq == 1:
+                return laplace_gradient(self.modes)
             return self._quadrature.gradient()
 
 

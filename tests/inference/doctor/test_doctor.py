@@ -12,6 +12,7 @@ from mixedfx import errors
 from mixedfx.inference.doctor.advice import _tried
 from mixedfx.inference.doctor.called_fits import fit_of_call
 from mixedfx.inference.doctor.levels import influence_of_levels
+from mixedfx.inference.doctor.models import ModelsOfRows
 from mixedfx.inference.doctor.refits import Clock, without_levels
 
 
@@ -188,7 +189,7 @@ def test_the_aic_of_a_fit_that_did_not_converge_is_not_given():
     fit = _quietly(mfx.lmer, "y ~ x + (1 | g)", data)
     code = 'mfx.glmer("y ~ x + (1 | g)", data, family="student")'
     assert not fit_of_call(fit.model, code).optimizer_result.converged
-    tried = _tried(fit.model, code, fit.aic, Clock(np.inf))
+    tried = _tried(fit.model, code, fit.aic, Clock(np.inf, ModelsOfRows()))
     assert tried.text.startswith("Tried, and it did not converge: the likelihood has no maximum")
     assert not tried.helps
 
@@ -200,7 +201,12 @@ def test_what_describes_the_data_no_better_is_no_call_to_copy():
     data["y"] += 20.0
     fit = _quietly(mfx.lmer, "y ~ x + f + t + (1 | g)", data)
     code = 'mfx.lmer("log(y) ~ x + f + t + (1 | g)", data)'
-    tried = _tried(fit.model, code, mfx.lmer(str(fit.formula), data, reml=False).aic, Clock(np.inf))
+    tried = _tried(
+        fit.model,
+        code,
+        mfx.lmer(str(fit.formula), data, reml=False).aic,
+        Clock(np.inf, ModelsOfRows()),
+    )
     assert tried.text.startswith("Tried, and no better: AIC +")
     assert not tried.helps
 
@@ -231,7 +237,7 @@ def test_rows_have_the_order_that_is_given():
 def test_influential_subjects_of_sleepstudy_are_335_and_308():
     sleep = mfx.datasets.load("sleepstudy")
     fit = mfx.lmer("Reaction ~ Days + (Days | Subject)", sleep)
-    clock = Clock(60.0)
+    clock = Clock(60.0, ModelsOfRows())
     influence = influence_of_levels(fit.model, clock)
     worst = influence.nlargest(2, "largest_shift")
     assert worst["level"].tolist() == ["335", "308"]
