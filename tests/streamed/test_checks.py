@@ -108,6 +108,7 @@ def test_effects_of_single_counts_in_a_file_are_drawn_from_their_density():
 # ---------------------------------------------------------------- checks
 
 
+@pytest.mark.full
 @given(st.integers(30, 200), st.sampled_from(["slope", "strata of crossed"]))
 @examples(3)
 def test_checks_are_the_same_for_any_chunks(n, name):
@@ -116,6 +117,7 @@ def test_checks_are_the_same_for_any_chunks(n, name):
     np.testing.assert_allclose(other["p_value"], one["p_value"], rtol=1e-6)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("name", ["slope", "strata", "weights"])
 def test_the_checks_are_those_of_the_rows(name):
     whole, part = fit(name, DATA).check(n_sim=50), fit(name, parts(DATA)).check(n_sim=50)
@@ -124,6 +126,7 @@ def test_the_checks_are_those_of_the_rows(name):
     assert len(part.failed) == len(whole.failed)
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("name", ["counts", "crossed", "amount"])
 def test_the_checks_of_blocks_are_those_of_the_rows(name):
     of_name = "weights" if name == "amount" else name
@@ -166,6 +169,7 @@ def test_what_is_constant_within_levels_is_not_guessed_from_single_rows(monkeypa
     assert "conditional modes" not in set(checks.table["check"])
 
 
+@pytest.mark.full
 def test_plots_of_checks_say_that_rows_are_a_sample(monkeypatch):
     plt = pytest.importorskip("matplotlib.pyplot")
     monkeypatch.setattr(sampling.Reservoir.__init__, "__defaults__", (500,))
@@ -180,6 +184,7 @@ def test_plots_of_checks_say_that_rows_are_a_sample(monkeypatch):
 # ---------------------------------------------------------------- merged rows
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(
     ("formula", "family"),
     [
@@ -200,6 +205,7 @@ def test_merged_rows_are_checked_one_by_one(formula, family):
     assert not any("weights=" in code for code in found.to_try)  # of numbers of equal rows
 
 
+@pytest.mark.full
 def test_a_zero_part_of_merged_rows_is_checked():
     data = generalized.table()
     arguments = {"family": "nbinom2", "zero_inflation": "~ 1"}

@@ -64,11 +64,13 @@ def what(found: Diagnosis) -> set[tuple[str, str]]:
     return set(zip(found.checks.table["check"], found.checks.table["what"], strict=True))
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize("name", ["slope", "nested", "strata"])
 def test_simpler_models_are_those_of_the_rows(name):
     assert_same_refits(diagnosed(name, rows), of_rows(name))
 
 
+@pytest.mark.full
 def test_what_was_not_tried_is_said():
     found = diagnosed("crossed", rows)
     text = " ".join(found.sentences)
@@ -148,6 +150,7 @@ def test_a_source_is_of_rows_in_chunks():
         diagnosed("slope", table(), data=table())
 
 
+@pytest.mark.full
 def test_plots_of_the_doctor_are_of_rows_in_chunks():
     plt = pytest.importorskip("matplotlib.pyplot")
     axes = mfx.lmer("y ~ x + (x | g)", rows).plot.doctor()

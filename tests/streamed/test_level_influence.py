@@ -95,6 +95,7 @@ def test_rows_in_memory_are_not_given():
 # ---------------------------------------------------------------- generalised models in a file
 
 
+@pytest.mark.cases(1)
 @pytest.mark.parametrize(
     ("name", "group"),
     [("counts", "g"), ("crossed", "h"), ("nested", "h"), ("successes", "g"), ("dispersed", "g")],
