@@ -81,7 +81,7 @@ def _solved_if_in_span(
     right[m, :-1] = gram[:m, :m].reshape(-1)
     right[:, -1] = explained
     _, solved, info = dposv(gram, right)
-    inside = np.add.reduce(right * solved)[:-1].reshape(m, m)
+    inside = np.add.reduce(right[:, :-1] * solved[:, :-1]).reshape(m, m)
     # Negated, so that NaN is outside; a singular Gram matrix has terms that are not identified.
     if info or not (np.abs(norms - inside) <= _ROUNDING * norms).all():
         return None

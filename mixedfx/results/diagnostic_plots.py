@@ -28,7 +28,7 @@ from mixedfx.results.plot_inputs import (
     titled,
 )
 from mixedfx.results.tables import influence
-from mixedfx.streamed.doctoring import models_of
+from mixedfx.streamed import doctoring
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ class DiagnosticPlots:
             One for each panel, its title red where something is weak.
         """
         if found is None:
-            found = examine(self.model, Examination(models=models_of(self.model, None)))
+            found = examine(self.model, Examination(models=doctoring.models_of(self.model, None)))
         if not isinstance(found, Diagnosis):
             raise ArgumentError(f"found={brief(found)} must be what fit.doctor() gives.")
         return draw_page(found, ax)

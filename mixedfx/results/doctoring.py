@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from mixedfx._other_programs import METHOD_ARGUMENTS, explains_arguments
 from mixedfx.inference.doctor import doctor
 from mixedfx.results.base import ResultsBase
-from mixedfx.streamed.doctoring import models_of
+from mixedfx.streamed import doctoring
 
 if TYPE_CHECKING:
     from mixedfx.inference.doctor.diagnosis import Diagnosis
@@ -96,5 +96,7 @@ class DoctorMixin(ResultsBase):
         >>> found.recommended
         'Yield ~ 1'
         """
-        how = doctor.Examination(conf_level, order, rng, max_seconds, models_of(self.model, data))
+        how = doctor.Examination(
+            conf_level, order, rng, max_seconds, doctoring.models_of(self.model, data)
+        )
         return doctor.examine(self.model, how)

@@ -18,7 +18,7 @@ from mixedfx.inference import simulation as simulations
 from mixedfx.inference.bootstrap import bootstrap as resampling
 from mixedfx.results.base import ResultsBase
 from mixedfx.streamed import family_summaries
-from mixedfx.streamed.resampling import sums_of_cases
+from mixedfx.streamed import resampling as resampled_levels
 
 if TYPE_CHECKING:
     from mixedfx.inference.bootstrap.bootstrap import Bootstrap
@@ -170,7 +170,9 @@ class SimulationMixin(ResultsBase):
             if not callable(statistic):
                 raise ArgumentError(f"statistic={brief(statistic)} must be a function of a fit.")
             of_model = _OfModel(statistic, type(self))
-        by_level = sums_of_cases(self.model, kind, groups, data, resample_rows=resample_rows)
+        by_level = resampled_levels.sums_of_cases(
+            self.model, kind, groups, data, resample_rows=resample_rows
+        )
         return resampling.bootstrap(
             self.model,
             n,

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from mixedfx.design.stream.streamed_rows import StreamedRows
-from mixedfx.errors import ArgumentError
+from mixedfx.errors import ArgumentError, check_choice
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference.bootstrap.level_cases import check_level_cases
+from mixedfx.inference.bootstrap.resampling import KINDS
 from mixedfx.inference.streamed_responses import is_of_sums
 from mixedfx.likelihood.stratified import StratifiedSums
 from mixedfx.streamed.level_influence import sums_by_level
@@ -17,6 +18,7 @@ def sums_of_cases(
     fit: FittedModel, kind: str, groups: str | None, data: Any, *, resample_rows: bool
 ) -> StratifiedSums | None:
     """Sums by level of the source that is given; None where draws need none."""
+    check_choice("kind", kind, KINDS)
     if kind == "cases" and is_of_sums(fit):
         group = check_level_cases(fit, groups, resample_rows=resample_rows)
         if data is None:
