@@ -319,16 +319,4 @@ def subset_rows(design: Design, keep: Mask) -> Design:
         residual=residual_spec,
         nesting=nested_factors(random_rows),
     )
-    rows = replace(
-        rows,
-        y=rows.y[keep],
-        X=rows.X[keep],
-        random_terms=random_rows,
-        weights=None if rows.weights is None else rows.weights[keep],
-        multiplicity=None if rows.multiplicity is None else rows.multiplicity[keep],
-        offset=None if rows.offset is None else rows.offset[keep],
-        index=rows.index[keep],
-        variables={name: column[keep] for name, column in rows.variables.items()},
-        residual=residual_rows,
-    )
-    return Design(spec, rows)
+    return Design(spec, replace(rows.at(keep), random_terms=random_rows, residual=residual_rows))

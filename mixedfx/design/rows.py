@@ -166,6 +166,19 @@ class ModelRows:
         weights = counts if self.weights is None else counts * self.weights
         return replace(self, weights=weights, weights_are_counts=True, multiplicity=counts)
 
+    def at(self, keep: Mask | Codes) -> ModelRows:
+        """Some of the rows, by a mask or positions, with the random terms and residuals of all."""
+        return replace(
+            self,
+            y=self.y[keep],
+            X=self.X[keep],
+            weights=None if self.weights is None else self.weights[keep],
+            multiplicity=None if self.multiplicity is None else self.multiplicity[keep],
+            offset=None if self.offset is None else self.offset[keep],
+            index=self.index[keep],
+            variables={name: column.iloc[keep] for name, column in self.variables.items()},
+        )
+
     def replaced(self, **arrays: Vector | None) -> ModelRows:
         """Replace the response or the weights."""
         return replace(self, **arrays)  # type: ignore[arg-type]

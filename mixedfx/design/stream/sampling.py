@@ -16,7 +16,7 @@ Vector = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.intp]
 
 SAMPLE_ROWS = 10_000
-_SEED = 20_240_601
+SEED = 20_240_601
 _TEXT = pd.Series(["text"]).dtype  # pandas' own
 # Combinations of factors' values beyond which no further ones are kept.
 _MOST_COMBINATIONS = 10_000
@@ -36,7 +36,7 @@ class Reservoir:
         if not len(frame):
             return
         # A row's key depends on its number alone: PCG64 takes one step a key.
-        from_first = np.random.PCG64(_SEED).advance(int(frame.index[0]))
+        from_first = np.random.PCG64(SEED).advance(int(frame.index[0]))
         keys = np.random.Generator(from_first).random(len(frame))
         if len(positions) < len(frame):
             keys = keys[positions]
@@ -173,14 +173,12 @@ class ColumnTypes:
 
     def apply(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Rows with all categories, and text as such."""
-        own = {str(name): dtype for name, dtype in frame.dtypes.items()}
         other = {
-            name: dtype
-            for name, dtype in self._dtypes.items()
-            if isinstance(dtype, pd.CategoricalDtype)
-            or (dtype == _TEXT and isinstance(own.get(name), pd.CategoricalDtype))
+            name: known
+            for name, own in frame.dtypes.items()
+            if isinstance(known := self.of(str(name)), pd.CategoricalDtype)
+            or (known == _TEXT and isinstance(own, pd.CategoricalDtype))
         }
-        other = {name: dtype for name, dtype in other.items() if name in own}
         return frame.astype(other) if other else frame
 
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from mixedfx.design.rows import ModelRows
-from mixedfx.design.stream.sampling import SAMPLE_ROWS
+from mixedfx.design.stream.sampling import SAMPLE_ROWS, SEED
 from mixedfx.design.stream.streamed_rows import StreamedRows
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference.checks.draws import GivenData, RowsGivenData
@@ -20,8 +20,6 @@ from mixedfx.inference.checks.summed_draws import SumsGivenData
 
 Vector = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.intp]
-
-_SEED = 20_240_601
 
 
 def given_data(fit: FittedModel) -> GivenData:
@@ -42,31 +40,25 @@ def _sample_of_equal(counts: Vector) -> Codes:
     if n <= SAMPLE_ROWS:
         chosen = np.arange(n)
     else:
-        rng = np.random.default_rng(_SEED)
+        rng = np.random.default_rng(SEED)
         chosen = np.sort(rng.choice(n, SAMPLE_ROWS, replace=False, shuffle=False))
     return np.searchsorted(ends, chosen, side="right").astype(np.intp)
 
 
 def _single(rows: ModelRows, positions: Codes) -> ModelRows:
     """Rows of the data, of which those at some positions stand for several."""
-    weights = None
-    if rows.multiplicity is not None and rows.weights is not None:  # trials
-        weights = (rows.weights / rows.multiplicity)[positions]
+    chosen, weights = rows.at(positions), None
+    if chosen.multiplicity is not None and chosen.weights is not None:  # trials
+        weights = chosen.weights / chosen.multiplicity
     return replace(
-        rows,
-        y=rows.y[positions],
-        X=rows.X[positions],
+        chosen,
         random_terms=tuple(
             replace(term, codes=term.codes[positions], model_matrix=term.model_matrix[positions])
             for term in rows.random_terms
         ),
         weights=weights,
-        offset=None if rows.offset is None else rows.offset[positions],
         index=pd.RangeIndex(len(positions)),
-        variables={
-            name: column.iloc[positions].reset_index(drop=True)
-            for name, column in rows.variables.items()
-        },
+        variables={n: column.reset_index(drop=True) for n, column in chosen.variables.items()},
         weights_are_counts=False,
         multiplicity=None,
     )
