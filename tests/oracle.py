@@ -10,6 +10,7 @@ generalised model: Laplace's approximation over all effects at once, and sums ov
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import special, stats
@@ -347,3 +348,12 @@ def brute_force(design, factors, beta, params, *, points: int = 200, reach: floa
     log_joint = log_joint + values @ np.eye(term.n_levels)[term.codes]
     top = log_joint.max(axis=0)
     return float(-2.0 * (top + np.log(np.exp(log_joint - top).sum(axis=0))).sum())
+
+
+def probabilities_of_counts(b: Any, y: Any, intercept: float, sd: float) -> Any:
+    """Distribution function of each effect at its draw, given a Poisson count, by quadrature."""
+    grid = np.linspace(-8.0 * sd, 8.0 * sd, 4001)
+    log_density = y[:, None] * (intercept + grid) - np.exp(intercept + grid) - grid**2 / (2 * sd**2)
+    density = np.exp(log_density - log_density.max(axis=1, keepdims=True))
+    total = np.cumsum(density, axis=1)
+    return np.array([np.interp(x, grid, row / row[-1]) for x, row in zip(b, total, strict=True)])

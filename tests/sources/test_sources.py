@@ -173,6 +173,14 @@ def whole_with_strata() -> mfx.Results:
     return mfx.lmer("y ~ x + (1 | g)", DATA, dispersion="~ f", engine="profiled")
 
 
+def assert_same_effects(fit: mfx.Results, whole: mfx.Results, rtol: float, atol: float) -> None:
+    """Effects of each level, in the same order."""
+    for group, effects in whole.ranef().items():
+        found = fit.ranef()[group]
+        assert list(map(str, found.index)) == list(map(str, effects.index))
+        np.testing.assert_allclose(found, effects, rtol=rtol, atol=atol)
+
+
 @pytest.mark.full
 @pytest.mark.cases(1)
 @pytest.mark.parametrize("make", but_for(SOURCES, [parquet_folder, function]))
@@ -181,10 +189,7 @@ def test_the_fit_is_that_of_the_rows(make, tmp_path, whole):
     np.testing.assert_allclose(fit.params, whole.params, rtol=1e-8)
     np.testing.assert_allclose(fit.bse, whole.bse, rtol=1e-8)
     assert abs(fit.deviance - whole.deviance) < 1e-8 * abs(whole.deviance)
-    for group, effects in whole.ranef().items():
-        found = fit.ranef()[group]
-        assert list(map(str, found.index)) == list(map(str, effects.index))
-        np.testing.assert_allclose(found, effects, rtol=1e-7, atol=1e-9)
+    assert_same_effects(fit, whole, rtol=1e-7, atol=1e-9)
 
 
 @pytest.fixture(scope="module")
@@ -201,10 +206,7 @@ def test_the_fit_of_texts_is_that_of_the_rows(make, tmp_path, whole_of_texts):
     assert list(fit.params.index) == list(whole.params.index)
     np.testing.assert_allclose(fit.params, whole.params, rtol=1e-7)
     assert abs(fit.deviance - whole.deviance) < 1e-8 * abs(whole.deviance)
-    for group, effects in whole.ranef().items():
-        found = fit.ranef()[group]
-        assert list(map(str, found.index)) == list(map(str, effects.index))
-        np.testing.assert_allclose(found, effects, rtol=1e-5, atol=1e-6)
+    assert_same_effects(fit, whole, rtol=1e-5, atol=1e-6)
     drawn = fit.model.rows.random_sample.variables["school"]
     assert sorted(set(drawn)) == sorted(DATA["school"].unique())
 

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from oracle import probabilities_of_counts
 from scipy import stats
 from streamed import generalized_cases as generalized
 from streamed.streamed_cases import fit, table
@@ -79,15 +80,6 @@ def test_effects_from_sums_have_the_moments_of_hendersons_equations(weights):
     assert np.abs(np.corrcoef(whitened) - np.eye(len(expected))).max() < 0.2
 
 
-def probabilities(b: Any, y: Any, intercept: float, sd: float) -> Any:
-    """Distribution function of each effect at its draw, given a count, by quadrature."""
-    grid = np.linspace(-8.0 * sd, 8.0 * sd, 4001)
-    log_density = y[:, None] * (intercept + grid) - np.exp(intercept + grid) - grid**2 / (2 * sd**2)
-    density = np.exp(log_density - log_density.max(axis=1, keepdims=True))
-    total = np.cumsum(density, axis=1)
-    return np.array([np.interp(x, grid, row / row[-1]) for x, row in zip(b, total, strict=True)])
-
-
 @pytest.mark.full
 def test_effects_of_single_counts_in_a_file_are_drawn_from_their_density():
     rng = np.random.default_rng(4)
@@ -98,7 +90,9 @@ def test_effects_of_single_counts_in_a_file_are_drawn_from_their_density():
     draws = given_data(part.model).draws(spawn_generators(1, 10))
     zeros = y == 0
     found = [
-        probabilities(draw.effects[0][0][zeros], y[zeros], draw.eta[0] - draw.effects[0][0, 0], sd)
+        probabilities_of_counts(
+            draw.effects[0][0][zeros], y[zeros], draw.eta[0] - draw.effects[0][0, 0], sd
+        )
         for draw in draws
     ]
     assert stats.kstest(np.concatenate(found), "uniform").pvalue > 0.01

@@ -4,6 +4,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from oracle import probabilities_of_counts
 from scipy import stats
 
 import mixedfx as mfx
@@ -75,15 +76,6 @@ def test_correlated_residuals_are_drawn_whitened():
     assert abs(z.std() - 1.0) < 0.05
 
 
-def probabilities(b, y, intercept, sd):
-    """Distribution function of each effect at its draw, given a count, by quadrature."""
-    grid = np.linspace(-8.0 * sd, 8.0 * sd, 4001)
-    log_density = y[:, None] * (intercept + grid) - np.exp(intercept + grid) - grid**2 / (2 * sd**2)
-    density = np.exp(log_density - log_density.max(axis=1, keepdims=True))
-    total = np.cumsum(density, axis=1)
-    return np.array([np.interp(x, grid, row / row[-1]) for x, row in zip(b, total, strict=True)])
-
-
 @pytest.mark.full
 def test_effects_of_single_counts_are_drawn_from_their_density():
     rng = np.random.default_rng(4)
@@ -98,8 +90,8 @@ def test_effects_of_single_counts_are_drawn_from_their_density():
         b = rng.normal(modes["Intercept"], modes["Intercept_sd"])
         effects = [b[None].copy()]
         move(moves, density, (intercept + b)[None], [effects], rng)
-        before.append(probabilities(b, y, intercept, sd))
-        after.append(probabilities(effects[0][0], y, intercept, sd))
+        before.append(probabilities_of_counts(b, y, intercept, sd))
+        after.append(probabilities_of_counts(effects[0][0], y, intercept, sd))
     zeros = y == 0
     before, after = np.array(before)[:, zeros].ravel(), np.array(after)[:, zeros].ravel()
     # The normal approximation at the mode is too high for zeros.
