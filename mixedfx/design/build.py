@@ -308,8 +308,8 @@ def fixed_matrix(design: Design) -> Matrix:
     return build_matrices([design.spec.fixed_info], design.rows.variables, design.rows.n)[0]
 
 
-def subset_rows(design: Design, keep: Mask) -> Design:
-    """Select rows of a design, and the levels that occur in them."""
+def subset_rows(design: Design, keep: Mask | Codes) -> Design:
+    """Select rows of a design, by a mask or positions, and the levels that occur in them."""
     spec, rows = design.spec, design.rows
     random_specs, random_rows = subset_random_terms(spec.random_terms, rows.random_terms, keep)
     residual_spec, residual_rows = rows.residual.subset(spec.residual, keep)

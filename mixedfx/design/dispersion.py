@@ -129,10 +129,12 @@ class DispersionRows(ResidualRows):
         """Label the stratum of a row by the values of the formula's variables."""
         return label_of_values(self.variables, row)
 
-    def subset(self, spec: DispersionSpec, keep: Mask) -> tuple[DispersionSpec, DispersionRows]:
+    def subset(
+        self, spec: DispersionSpec, keep: Mask | Codes
+    ) -> tuple[DispersionSpec, DispersionRows]:
         """Select rows, and the levels that occur in them."""
         term_specs, term_rows = subset_random_terms(spec.random_terms, self.random_terms, keep)
-        variables = {name: column[keep] for name, column in self.variables.items()}
+        variables = {name: column.iloc[keep] for name, column in self.variables.items()}
         rows = DispersionRows(self.D[keep], term_rows, variables)
         return replace(spec, random_terms=term_specs), rows
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 
 Mask = npt.NDArray[np.bool_]
+Codes = npt.NDArray[np.intp]
 
 
 def _family_of(predictor: str) -> Family:
@@ -157,7 +158,7 @@ class PredictorRows(ResidualRows):
         """Design of each."""
         return self.parts
 
-    def subset(self, spec: Any, keep: Mask) -> tuple[Any, PredictorRows]:
+    def subset(self, spec: Any, keep: Mask | Codes) -> tuple[Any, PredictorRows]:
         """Select rows, and the levels that occur in them."""
         return spec, PredictorRows({n: subset_rows(d, keep) for n, d in self.designs.items()})
 

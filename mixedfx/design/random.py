@@ -53,7 +53,7 @@ RandomTerms = tuple[tuple[RandomTermSpec, ...], tuple[RandomTermRows, ...]]
 
 
 def subset_random_terms(
-    specs: Sequence[RandomTermSpec], rows: Sequence[RandomTermRows], keep: Mask
+    specs: Sequence[RandomTermSpec], rows: Sequence[RandomTermRows], keep: Mask | Codes
 ) -> RandomTerms:
     """Select rows, and the levels that occur in them, which are renumbered."""
     levels_of: dict[str, tuple[Levels, RandomTermRows]] = {}

@@ -15,6 +15,7 @@ from mixedfx.formula.terms import Formula
 
 Matrix = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
+Codes = npt.NDArray[np.intp]
 
 
 class ResidualRows:
@@ -25,7 +26,7 @@ class ResidualRows:
         """Columns in which the log sds are linear, (n, q), where the model has them."""
         return None
 
-    def subset(self, spec: Any, keep: Mask) -> tuple[Any, Self]:
+    def subset(self, spec: Any, keep: Mask | Codes) -> tuple[Any, Self]:
         """Select rows; returns the specification and the columns."""
         return spec, self
 

@@ -59,7 +59,7 @@ class RandomTermRows:
         """Number of levels, or of combinations of levels."""
         return self.n_levels if self.memberships is None else self.memberships.n_rows
 
-    def subset(self, keep: Mask) -> tuple[Codes, RandomTermRows]:
+    def subset(self, keep: Mask | Codes) -> tuple[Codes, RandomTermRows]:
         """Numbers of the levels that occur in some rows, and these rows, levels renumbered."""
         used, codes = np.unique(self.codes[keep], return_inverse=True)
         levels, memberships = used, None

@@ -1,7 +1,7 @@
 """Gradient and Hessian of the deviance at an optimum, over the parameters that are free there.
 
-A singular covariance is parametrised with its rank fixed (:func:`rank_reduced`), in scaled
-columns. The Hessian is exact for small models, else a fourth-order central difference of the
+A singular covariance is parametrised with its rank fixed (:func:`rank_reduced_coordinates`), in
+scaled columns. The Hessian is exact for small models, else a fourth-order central difference of the
 analytic gradient.
 """
 

@@ -22,7 +22,7 @@ from mixedfx.families.several_predictors import SeveralPredictors
 
 @dataclass(frozen=True)
 class ObservationOfSeveral:
-    """An observation of a density by all predictors; see :class:`Observation`."""
+    """An observation of a density by all predictors; see :mod:`~.observation_variance`."""
 
     density: SeveralPredictors
     typical_mean: Callable[[], float]  # of the family, which gives the typical predictor

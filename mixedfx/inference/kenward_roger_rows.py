@@ -105,10 +105,10 @@ class _EffectRows:
 
 def kenward_roger_of_rows(fit: FittedModel, *, second_order: bool) -> KenwardRoger:
     """Adjust the covariance of the fixed effects, with second derivatives or without."""
+    _check_variances(fit)
     columns = centred_columns(fit.rows)[0][:-1]
     X = np.column_stack(columns) if columns else np.zeros((fit.rows.n, 0))
     precision = _Precision.of(fit)
-    _check_variances(fit)
     U, parts = precision(X), _parts(fit)
     moved = [part.rows.along(D, U) for part in parts for D in part.by_natural]
     T = np.array(moved)  # (m, n, p)

@@ -8,8 +8,7 @@ one row's.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +16,10 @@ import numpy.typing as npt
 from mixedfx.design.build import Design, subset_rows
 from mixedfx.design.response import check_response
 from mixedfx.estimation.fitted_model import FittedModel
+from mixedfx.inference.equal_rows import EqualRows
 from mixedfx.inference.simulation import RandomName, ResponseDistribution, response_distribution
+from mixedfx.residuals.family_distribution import FamilyDistribution
+from mixedfx.residuals.several_distribution import SeveralDistribution
 
 Vector = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.intp]
@@ -32,15 +34,15 @@ class MergedResponses:
 
     design: Design
     of_rows: ResponseDistribution
-    ends: Codes = field(repr=False)  # numbers of the rows up to each one
+    equal: EqualRows
 
     @staticmethod
     def of(fit: FittedModel, *, random: RandomName) -> MergedResponses:
         """Under a fit, with new effects or the conditional modes."""
         counts = fit.rows.counts
         assert counts is not None
-        ends = np.cumsum(np.round(counts).astype(np.intp))
-        return MergedResponses(fit.design, response_distribution(fit, random=random), ends)
+        of_rows = response_distribution(fit, random=random)
+        return MergedResponses(fit.design, of_rows, EqualRows.of(counts))
 
     def draw(self, rng: np.random.Generator) -> Design:
         """Draw a response of each row: the design of rows that are distinct with it."""
@@ -48,19 +50,19 @@ class MergedResponses:
         of_rows, y, counts = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
         of_rows, y, counts = _distinct(of_rows, y, counts)
         spec = self.design.spec
-        chosen = subset_rows(self.design, cast(Any, of_rows))
+        chosen = subset_rows(self.design, of_rows)
         check_response(spec.formula.response, y, spec.family, None, chosen.rows.index)
         rows = replace(chosen.rows, y=y, weights=counts.astype(float))
         return Design(chosen.spec, rows)
 
     def _parts(self, rng: np.random.Generator) -> Iterator[tuple[Codes, Vector, Codes]]:
         """Row, response and number of the distinct ones among some rows at a time."""
-        around: Any = self.of_rows.around
+        around = self.of_rows.around
+        assert isinstance(around, FamilyDistribution | SeveralDistribution)
         etas = around.predictors(self.of_rows.draw_predictor(rng), rng)
-        n = int(self.ends[-1])
+        n = len(self.equal)
         for start in range(0, n, _AT_A_TIME):
-            numbers = np.arange(start, min(start + _AT_A_TIME, n))
-            of_rows = np.searchsorted(self.ends, numbers, side="right").astype(np.intp)
+            of_rows = self.equal.positions(np.arange(start, min(start + _AT_A_TIME, n)))
             y = around.draw_singly(etas[:, of_rows], rng)
             yield _distinct(of_rows, y, np.ones(len(y), dtype=np.intp))
 

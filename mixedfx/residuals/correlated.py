@@ -86,7 +86,7 @@ class Correlated(ResidualModel):
         """Make the arrays read-only."""
         set_readonly(self.subjects, self.positions, self.strata)
 
-    def subset(self, spec: Any, keep: Mask) -> tuple[Any, Self]:
+    def subset(self, spec: Any, keep: Mask | Codes) -> tuple[Any, Self]:
         """Select rows."""
         kept = replace(
             self,

@@ -127,7 +127,7 @@ class CorrelatedDispersion(Correlated):
         """Variables of the dispersion formula."""
         return self.scale.rows.dispersion_variables
 
-    def subset(self, spec: Any, keep: Mask) -> tuple[Any, Self]:
+    def subset(self, spec: Any, keep: Mask | Codes) -> tuple[Any, Self]:
         """Select rows."""
         spec, kept = super().subset(spec, keep)
         scale_spec, rows = self.scale.rows.subset(spec.dispersion, keep)

@@ -80,7 +80,7 @@ class VarianceFunction(ResidualModel, ABC):
         """Variables that strata are made from, for messages."""
         return ()
 
-    def subset(self, spec: Any, keep: Mask) -> tuple[Any, Self]:
+    def subset(self, spec: Any, keep: Mask | Codes) -> tuple[Any, Self]:
         """Select rows."""
         return spec, replace(cast(Any, self), codes=self.codes[keep])
 

@@ -53,7 +53,7 @@ _KIND_NAMES = {"residual": "resampled residuals", "cases": "resampled cases"}
 
 
 class ResamplingOptions(TypedDict, total=False):
-    """Arguments of :class:`~mixedfx.inference.bootstrap.refit.Resampling`."""
+    """Arguments of :class:`~mixedfx.inference.bootstrap.resampling.Resampling`."""
 
     kind: Kind
     random: RandomName

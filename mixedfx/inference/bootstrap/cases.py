@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -46,8 +45,7 @@ class CaseResampling:
 
     def _design(self, rows: Codes, copies: Codes) -> Design:
         """Design of some rows, whose copies of a level are levels of their own."""
-        # Numbers select as masks do, and the same row several times.
-        design = subset_rows(self.design, cast(Any, rows))
+        design = subset_rows(self.design, rows)
         specs, terms = [], []
         columns: dict[str, pd.Series] = {}
         for spec, term in zip(design.spec.random_terms, design.rows.random_terms, strict=True):

@@ -17,6 +17,7 @@ from mixedfx.design.stream.streamed_rows import StreamedRows
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference.checks.draws import GivenData, RowsGivenData
 from mixedfx.inference.checks.summed_draws import SumsGivenData
+from mixedfx.inference.equal_rows import EqualRows
 
 Vector = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.intp]
@@ -35,14 +36,12 @@ def given_data(fit: FittedModel) -> GivenData:
 
 def _sample_of_equal(counts: Vector) -> Codes:
     """Positions of rows drawn at random from those that rows stand for; all of few."""
-    ends = np.cumsum(np.round(counts).astype(np.int64))
-    n = int(ends[-1])
+    equal = EqualRows.of(counts)
+    n = len(equal)
     if n <= SAMPLE_ROWS:
-        chosen = np.arange(n)
-    else:
-        rng = np.random.default_rng(SEED)
-        chosen = np.sort(rng.choice(n, SAMPLE_ROWS, replace=False, shuffle=False))
-    return np.searchsorted(ends, chosen, side="right").astype(np.intp)
+        return equal.positions(np.arange(n))
+    rng = np.random.default_rng(SEED)
+    return equal.positions(np.sort(rng.choice(n, SAMPLE_ROWS, replace=False, shuffle=False)))
 
 
 def _single(rows: ModelRows, positions: Codes) -> ModelRows:

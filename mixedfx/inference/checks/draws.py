@@ -122,7 +122,6 @@ class RowsGivenData:
     @staticmethod
     def of(fit: FittedModel) -> RowsGivenData:
         """Of a fit with its rows."""
-        """Of a fit with its rows."""
         rows = fit.residual.working_rows(fit.rows)
         return RowsGivenData(
             fit,

@@ -130,8 +130,8 @@ def _order(drawn: DrawnFit, order: Any) -> Covariate:
 def _without_influential(fit: FittedModel, influence: pd.DataFrame, clock: Clock) -> list[Refit]:
     """Refits without the most influential levels of each factor."""
     found: list[Refit] = []
-    if not fit.rows.in_memory:
-        clock.in_memory_alone += ["fits without the most influential levels"] * bool(len(influence))
+    if len(influence) and not fit.rows.in_memory:
+        clock.in_memory_alone.append("fits without the most influential levels")
         return found
     for group, rows in influence.groupby("group", sort=False):
         worst = rows.nlargest(_REFITTED_LEVELS, "largest_shift")
