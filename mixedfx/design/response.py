@@ -27,6 +27,7 @@ from mixedfx.design.source import float_vector
 from mixedfx.design.variables import factor_of, plain
 from mixedfx.errors import ResponseError, WeightsError
 from mixedfx.families.family import Family
+from mixedfx.families.support import check_support
 from mixedfx.formula.response import response_code
 from mixedfx.formula.terms import Formula
 
@@ -196,12 +197,15 @@ def response_values(
     family: Family,
     weights: Vector | None,
     index: pd.Index,
+    *,
+    is_part: bool = False,
 ) -> Observed:
     """
     Values of another response in the rows of a fit, whose weights or trials are given.
 
     Floats are on the scale of the mean, proportions where rows have trials; objects are levels of
-    the fit; two columns of successes, as in the formula, have trials of their own.
+    the fit; two columns of successes, as in the formula, have trials of their own. A part of the
+    rows may have one value in all of them.
     """
     parts = [values] if values.ndim < 2 else list(values.T)
     if len(parts) == 1 and values.dtype.kind == "f":
@@ -212,7 +216,11 @@ def response_values(
             f"{'its two' if spec.n_parts == 2 else 'one'}, or numbers on the scale of the mean."
         )
     given = None if isinstance(spec, Successes) else weights
-    return observe_response(name, parts, spec, family, given, index)
+    if not is_part:
+        return observe_response(name, parts, spec, family, given, index)
+    found = observe_values(name, parts, spec, family, given, index)
+    check_support(family, name, found.y, found.weights, index)
+    return found
 
 
 def response_specification(formula: Formula, parts: Sequence[Any], family: Family) -> ResponseSpec:

@@ -17,6 +17,7 @@ import pandas as pd
 from mixedfx._workers import Workers
 from mixedfx.design.build import Design
 from mixedfx.design.response import check_response
+from mixedfx.design.stream.streamed_rows import known
 from mixedfx.errors import ArgumentError, ResponseError, check_choice
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.estimation.glmm.working import basis_coefficients
@@ -67,7 +68,9 @@ class BlockedResponses:
             n_levels = effects[position.group].shape[1]
             z = rng.standard_normal((len(factor), n_levels))
             effects[position.group][position.columns] = factor @ z
-        beta, writer = basis_coefficients(rows, self.beta), ResponseWriter(rows)
+        own: Any = self.design.rows
+        beta = basis_coefficients(rows, self.beta)
+        writer = ResponseWriter(rows, known(own).in_memory)
         start: Vector | None = None
         for block in rows.blocks:
             eta = block.fixed_predictor(beta) + block.random_predictor(effects)
@@ -80,8 +83,8 @@ class BlockedResponses:
         self._check(writer)
         assert start is not None
         drawn = replace(writer.rows(), start=(beta, start))
-        own: Any = self.design.rows
-        return replace(self.design, rows=own.with_response_of(drawn)), drawn
+        own = own.with_response_of(drawn, writer.kept())
+        return replace(self.design, rows=own), drawn
 
     def _first_params(self, y: Vector, weights: Vector | None, mean: Vector) -> Vector:
         """Parameters of the family from which a search starts, by some rows."""

@@ -14,7 +14,7 @@ from patsy import EvalEnvironment
 from mixedfx._deprecation import renamed_attribute
 from mixedfx._other_programs import METHOD_ARGUMENTS, explains_arguments, missing_attribute
 from mixedfx.design.stream import streamed_rows
-from mixedfx.errors import ArgumentError, RowsNotInMemory, brief, check_choice, check_flag
+from mixedfx.errors import ArgumentError, brief, check_choice, check_flag
 from mixedfx.estimation.engines import ENGINES, EngineName
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.estimation.notes import warn_of
@@ -44,7 +44,7 @@ from mixedfx.results.simulation import SimulationMixin
 from mixedfx.results.summary import criterion, summarize
 from mixedfx.results.validation import ValidationMixin
 from mixedfx.results.variance_tests import VarianceTestsMixin
-from mixedfx.streamed import updating
+from mixedfx.streamed import refitting, updating
 
 if TYPE_CHECKING:
     from mixedfx.results.plot_accessor import PlotAccessor
@@ -145,15 +145,24 @@ class Results(
 
     @explains_arguments(METHOD_ARGUMENTS)
     def refit(
-        self, y: Any, *, engine: EngineName = "profiled", control: Control | None = None
+        self,
+        y: Any,
+        *,
+        data: Any = None,
+        engine: EngineName = "profiled",
+        control: Control | None = None,
     ) -> Self:
         """
         Fit the same model to another response.
 
         Parameters
         ----------
-        y : array or Series of shape (nobs,)
-            A value for each row that this fit used; a Series is matched by its index.
+        y : array or Series of shape (nobs,), or str
+            A value for each row that this fit used; a Series is matched by its index. Or the name
+            of a column of ``data``; two of them where the formula has ``cbind`` or ``prop``.
+        data : DataFrame or source of rows, optional
+            Where that column is. A generalised fit whose rows were read in chunks reads the source
+            again for a column or a Series; values in the order of its rows need none.
         engine : {"profiled", "auto", "statsmodels", "em", "iterative"}
             Engine that finds the optimum; the default is the fastest.
         control : Control, optional
@@ -173,13 +182,13 @@ class Results(
         2.0
         """
         if isinstance(self.model.rows, streamed_rows.StreamedRows):
-            raise RowsNotInMemory(
-                "fit.refit needs the rows, and this fit read them in chunks: another response is a "
-                "column of their source, fit.update('column ~ .', data=source)."
-            )
+            again = refitting.refit_from_file(self.model, y, data, _control(control))
+            return type(self)(again)
         from mixedfx.refit import refit
 
-        again = refit(self.model, y, engine=engine, reml=self.reml, control=_control(control))
+        again = refit(
+            self.model, y, engine=engine, reml=self.reml, control=_control(control), data=data
+        )
         return type(self)(again)
 
     @explains_arguments(METHOD_ARGUMENTS)

@@ -8,7 +8,7 @@ is there as long as the fit is, for profiles and for fits of smaller models and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -19,7 +19,7 @@ from patsy import EvalEnvironment
 from mixedfx.design.build import Design
 from mixedfx.design.family_residual import FamilyResidual
 from mixedfx.design.rows import ModelRows
-from mixedfx.design.stream.learning import learn
+from mixedfx.design.stream.learning import Learned, learn
 from mixedfx.design.stream.request import request_columns
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.estimation.glmm.fit import fit_generalized
@@ -42,6 +42,7 @@ from mixedfx.streamed.reduction import Summation
 from mixedfx.streamed.summaries import with_summaries
 
 Vector = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def fit_generalized_source(
     plan = BlockPlan.of(learned, reduction)
     store = ArrayBlocks(float(plan.row_bytes) * learned.totals.n)
     with store.during_fit():
-        sums = _write(source, plan, store)
+        sums, positions = _write(source, plan, store, _numbers(learned))
         model = assemble_unchecked(unweighted, reduction, sums)
         spec = replace(model.spec, residual=FamilyResidual(model.spec.family))
         model = replace(model, spec=spec)
@@ -79,7 +80,7 @@ def fit_generalized_source(
             kept,
             has_weights=learned.sample.rows.weights is not None,
             weight_ratio=1.0,
-            reduced=ReducedBlocks(rows, moments),
+            reduced=ReducedBlocks(rows, moments, positions),
         )
         fit = fit_generalized(
             Design(spec, cast(ModelRows, kept)),
@@ -97,9 +98,17 @@ def fit_generalized_source(
 
 
 @single_threaded_blas(0)  # as the pass of a linear model
-def _write(source: DataSource, plan: BlockPlan, store: ArrayBlocks) -> RowSums:
-    """Second pass: blocks of all rows, and sums without weights."""
+def _write(
+    source: DataSource, plan: BlockPlan, store: ArrayBlocks, numbers: Sequence[Codes]
+) -> tuple[RowSums, tuple[Codes, ...]]:
+    """
+    Second pass: blocks of all rows, and sums without weights.
+
+    Of rows of these numbers, in order, their positions among the complete rows.
+    """
     design, writer = plan.reduction.design, BlockWriter(plan, store)
+    positions: list[list[Codes]] = [[] for _ in numbers]
+    start = n = 0
     with Summation(plan.reduction) as summation:
         request = design.request
         for frame in read_chunks(source, request.names, "rows", request.coded):
@@ -107,5 +116,16 @@ def _write(source: DataSource, plan: BlockPlan, store: ArrayBlocks) -> RowSums:
                 rows, found = design.rows(frame)
             summation.add(rows.replaced(weights=None), found)
             writer.add(rows)
+            own, stop = found.index.to_numpy(), start + len(frame)
+            for of_rows, parts in zip(numbers, positions, strict=True):
+                first, end = np.searchsorted(of_rows, [start, stop])
+                parts.append(n + np.searchsorted(own, of_rows[first:end]))
+            start = stop
+            n += found.n
         writer.finish()
-        return summation.total()
+        return summation.total(), tuple(map(np.concatenate, positions))
+
+
+def _numbers(learned: Learned) -> tuple[Codes, Codes]:
+    """Numbers of the rows that are kept in memory: the sample, and the random one."""
+    return learned.sample.rows.index.to_numpy(), learned.drawn.index.to_numpy()

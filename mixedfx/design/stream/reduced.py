@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol, Self
 
+import numpy as np
+import numpy.typing as npt
+
 from mixedfx.design.combinations import Combinations
 from mixedfx.design.residual import ResidualRows
+
+Codes = npt.NDArray[np.intp]
 
 
 class ReducedRows(Protocol):
@@ -15,6 +20,11 @@ class ReducedRows(Protocol):
     @property
     def moments(self) -> Any:
         """Numbers, means and products of the model's columns."""
+        ...
+
+    @property
+    def in_memory(self) -> Sequence[Codes]:
+        """Positions among the rows of the file of those in memory: sample, random sample."""
         ...
 
     @property

@@ -56,11 +56,23 @@ class StreamedRows(SlimRows):
         """Whether all rows are in a file, which is that of this process."""
         return self.reduced is not None and self.reduced.has_file
 
-    def with_response_of(self, rows: Any) -> StreamedRows:
-        """The same with the response of other rows of the file, whose summaries are others."""
+    def with_response_of(
+        self, rows: Any, kept: Sequence[Mapping[str, Vector]] = ()
+    ) -> StreamedRows:
+        """
+        The same with the response of other rows of the file, whose summaries are others.
+
+        ``kept`` are the response and its own weights, if any, of the sample and the random one.
+        """
         summaries = {name: v for name, v in self.summaries.items() if name == "qr R"}
+        sample, drawn = self.sample, self.random_sample
+        if kept:
+            sample, drawn = sample.replaced(**kept[0]), drawn.replaced(**kept[1])
         return replace(
             self,
+            has_weights=sample.weights is not None,
+            sample=sample,
+            random_sample=drawn,
             summaries=summaries,
             combined=self.combinations(),
             reduced=known(self).with_response_of(rows),

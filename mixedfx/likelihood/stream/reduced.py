@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, NoReturn, Self
 
+import numpy as np
+import numpy.typing as npt
+
 from mixedfx.design.build import Design
 from mixedfx.design.combinations import Combinations
 from mixedfx.design.residual import ResidualRows
@@ -17,6 +20,8 @@ from mixedfx.likelihood.stream.assembly import nesting_of
 from mixedfx.likelihood.stream.moments import RowMoments
 from mixedfx.likelihood.stream.row_blocks import rows_of_submodel, with_response_of
 from mixedfx.likelihood.stream.submodels import Submodel
+
+Codes = npt.NDArray[np.intp]
 
 _OF_SUMS = (
     "this fit has sums of them alone, of a linear model's columns. Everything else that needs rows "
@@ -55,6 +60,7 @@ class ReducedSums:
         return nesting_of(self.crossprod.ZtZ.pattern, self.crossprod.groups, groups)
 
     has_file: ClassVar[bool] = False
+    in_memory: ClassVar[tuple[Codes, ...]] = ()
 
     def with_response_of(self, rows: Any) -> NoReturn:
         """Not there: a response has no sums without its rows."""
@@ -72,6 +78,8 @@ class ReducedBlocks:
     # None: there is no file, as of a fit that was read.
     rows: BlockedRows | None = field(repr=False, metadata={"kept": False})
     moments: RowMoments = field(repr=False)
+    # Positions among all rows of those in memory: the sample, and the random one.
+    in_memory: tuple[Codes, ...] = field(default=(), repr=False, metadata={"kept": False})
 
     def crossproducts(self, design: Design) -> NoReturn:
         """Not there: those of a generalised model depend on its estimates."""
@@ -108,11 +116,11 @@ class ReducedBlocks:
 
     def without_file(self) -> Self:
         """The same, once the file is gone."""
-        return replace(self, rows=None)
+        return replace(self, rows=None, in_memory=())
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the file out of copies and pickles."""
-        return {"rows": None, "moments": self.moments}
+        return {"rows": None, "moments": self.moments, "in_memory": ()}
 
 
 def _columns(design: Design) -> Combinations:

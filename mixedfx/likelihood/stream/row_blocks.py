@@ -6,7 +6,7 @@ Blocks have one length whatever the chunks, so that sums over them do not depend
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -40,6 +40,7 @@ from mixedfx.sources.array_blocks import ArrayBlocks
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.intp]
 Arrays = dict[str, npt.NDArray[Any]]
 
 # Rows of a block: many beside the work of one, and as many as there are sums, up to a limit.
@@ -278,19 +279,35 @@ def rows_of_submodel(rows: BlockedRows, design: Design, columns: Combinations) -
 class ResponseWriter:
     """Another response of the rows of blocks, in a file of its own."""
 
-    def __init__(self, rows: BlockedRows) -> None:
-        self._rows = rows
+    def __init__(self, rows: BlockedRows, in_memory: Sequence[Codes] = ()) -> None:
+        self._rows, self._in_memory = rows, in_memory
         self._store = ArrayBlocks(8.0 * rows.n)
-        self._sizes = np.zeros(3)
+        self._sizes, self._n = np.zeros(3), 0
+        self._kept: list[list[Arrays]] = [[] for _ in in_memory]
         self.low, self.high = np.inf, -np.inf  # of all values
 
-    def add(self, y: Vector, weights: Vector | None) -> None:
+    def add(self, y: Vector, weights: Vector | None, *, has_own_weights: bool = False) -> None:
         """The next block; a value that is missing makes the limits missing."""
         self.low = float(np.minimum(self.low, y.min()))
         self.high = float(np.maximum(self.high, y.max()))
         base, sizes = _large_densities(self._rows.family, y, weights)
         self._sizes += sizes
-        self._store.append({"y": y, **base})
+        own = {"y": y}
+        if has_own_weights:
+            own["weights"] = np.ones(len(y)) if weights is None else weights
+        self._store.append({**own, **base})
+        start, self._n = self._n, self._n + len(y)
+        for positions, parts in zip(self._in_memory, self._kept, strict=True):
+            first, end = np.searchsorted(positions, [start, self._n])
+            at = positions[first:end] - start
+            parts.append({name: array[at] for name, array in own.items()})
+
+    def kept(self) -> list[Arrays]:
+        """Of each of the parts of the rows that are in memory, what was written."""
+        return [
+            {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+            for parts in self._kept
+        ]
 
     def rows(self) -> BlockedRows:
         """The rows with this response."""
