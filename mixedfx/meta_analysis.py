@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import pandas as pd
 from patsy import EvalEnvironment
 from scipy import special
 
+from mixedfx._cached import cached_property
 from mixedfx.api import ModelOptions, fit_formula, warned_results
 from mixedfx.errors import ArgumentError, brief, check_flag, check_share
 from mixedfx.inference.denominator_df import DfMethod

@@ -28,7 +28,7 @@ PACKAGE = Path(mixedfx.__file__).parent
 # A module imports from earlier lines only; what stands in one line does not import each other.
 ORDER = [
     {"_names", "_tracebacks", "_late", "_progress"},
-    {"errors", "_arrays", "_escaping", "_keys", "_warnings"},
+    {"errors", "_arrays", "_cached", "_escaping", "_keys", "_warnings"},
     {"_extras"},
     {"linalg", "documents"},
     {

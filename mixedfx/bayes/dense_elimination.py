@@ -15,13 +15,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 from scipy.linalg.blas import dsyrk
 from scipy.linalg.lapack import dpotrf, dtrtrs
 
+from mixedfx._cached import cached_property
 from mixedfx.bayes.elimination import CHUNK_SIZE
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.linalg.cholesky.assembled import sparse_of_blocks

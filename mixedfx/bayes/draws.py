@@ -14,13 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import linalg, sparse
 
+from mixedfx._cached import cached_property
 from mixedfx.bayes.convergence import convergence_problems
 from mixedfx.bayes.correlations import correlation_draws
 from mixedfx.bayes.location_scale import LocationScalePosterior

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 from scipy import linalg
 
+from mixedfx._cached import cached_property
 from mixedfx.bayes.mode import (
     LOG_ZERO,
     SMALL_START,

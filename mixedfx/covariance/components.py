@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+
+from mixedfx._cached import cached_property
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]

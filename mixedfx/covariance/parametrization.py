@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
+from mixedfx._cached import cached_property
 from mixedfx.covariance.components import Positions
 from mixedfx.covariance.coordinates import Coordinates, concatenate
 from mixedfx.covariance.registry import STRUCTURES

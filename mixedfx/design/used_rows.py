@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 from patsy import EvalEnvironment
 
+from mixedfx._cached import cached_property
 from mixedfx.design.columns import check_dates, plain_columns, read_used, used_columns
 from mixedfx.design.completeness import complete_cases, evaluated_values, missing_values
 from mixedfx.design.evaluation import offset_values

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from mixedfx._arrays import set_readonly
+from mixedfx._cached import cached_property
 from mixedfx.covariance.coordinates import Coordinates, concatenate
 from mixedfx.estimation.boundary import rank_reduced_coordinates
 from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance

@@ -6,12 +6,12 @@ The deviance that the engine reported is recomputed from theta; the two must agr
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from mixedfx._cached import cached_property
 from mixedfx._deprecation import renamed_attribute
 from mixedfx.design.build import Design
 from mixedfx.design.rows import ModelRows

@@ -9,12 +9,12 @@ estimates by its Hessian.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from mixedfx._cached import cached_property
 from mixedfx.errors import SearchError
 from mixedfx.estimation.mixedlm_model import NamedModel
 from mixedfx.linalg import trust_region

@@ -15,11 +15,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
+from mixedfx._cached import cached_property
 from mixedfx.families.category_intervals import Intervals
 from mixedfx.families.derivatives import AllDerivatives, Array, ParamDerivatives
 from mixedfx.families.log_intervals import EndCurvature

@@ -20,7 +20,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from types import MappingProxyType
 from typing import Protocol
 
@@ -28,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
+from mixedfx._cached import cached_property
 from mixedfx.families.derivatives import Array
 from mixedfx.families.links import Link
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
+from mixedfx._cached import cached_property
 from mixedfx.families.derivatives import Array
 from mixedfx.families.family import Vector
 from mixedfx.families.links import Link

@@ -14,12 +14,12 @@ a zero has the log density ``z - softplus(z)``.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 from scipy import special
 
+from mixedfx._cached import cached_property
 from mixedfx.families.derivatives import Array, ParamDerivatives, RowDerivatives, weighted
 from mixedfx.families.family import Family, Mask, Vector
 from mixedfx.families.links import Link

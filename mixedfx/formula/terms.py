@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from functools import cached_property
 from typing import Any
 
+from mixedfx._cached import cached_property
 from mixedfx._names import decode, written
 from mixedfx.formula.membership import membership_name
 

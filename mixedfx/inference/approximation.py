@@ -11,13 +11,13 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from mixedfx._cached import cached_property
 from mixedfx._escaping import html_block
 from mixedfx.design.known_levels import check_plain_levels
 from mixedfx.errors import ArgumentError, ModesNotFound, check_count

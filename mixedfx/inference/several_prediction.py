@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
@@ -21,6 +20,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import sparse, special
 
+from mixedfx._cached import cached_property
 from mixedfx.design.source import as_frame
 from mixedfx.errors import ArgumentError, check_choice
 from mixedfx.estimation.fitted_model import FittedModel

@@ -16,13 +16,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 from scipy.linalg.lapack import dpotrf, dtrtri
 
 from mixedfx._arrays import set_readonly
+from mixedfx._cached import cached_property
 from mixedfx.covariance.parametrization import Parametrization
 from mixedfx.covariance.unstructured import lower_triangular_factor
 from mixedfx.design.rows import ModelRows, RandomTermRows

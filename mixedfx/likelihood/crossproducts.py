@@ -13,13 +13,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from mixedfx._arrays import set_readonly
+from mixedfx._cached import cached_property
 from mixedfx.covariance.parametrization import Parametrization, canonical_signs
 from mixedfx.design.levels import Levels
 from mixedfx.errors import DataError

@@ -16,12 +16,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from mixedfx._cached import cached_property
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.dense_terms import DenseTerms, dense_terms
 

@@ -21,13 +21,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 from scipy.linalg.lapack import dpotrf, dtrtri
 
 from mixedfx._arrays import set_readonly
+from mixedfx._cached import cached_property
 from mixedfx.covariance.coordinates import Coordinates
 from mixedfx.likelihood.dense import DenseCrossProducts
 from mixedfx.likelihood.pls import DeferredElimination, Solution

@@ -12,11 +12,11 @@ differentiated.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
+from mixedfx._cached import cached_property
 from mixedfx.covariance.components import Positions
 from mixedfx.covariance.coordinates import Coordinates
 from mixedfx.covariance.structure import CovarianceStructure, StructureCoordinates

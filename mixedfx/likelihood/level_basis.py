@@ -21,13 +21,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from scipy import linalg, sparse
 
+from mixedfx._cached import cached_property
 from mixedfx.covariance import known_covariance, relationship_checks
 from mixedfx.covariance import relationship as known_relationships
 from mixedfx.design.known_levels import check_dense_levels

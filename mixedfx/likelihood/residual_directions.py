@@ -12,12 +12,12 @@ of stratum s: the derivative of their log variance. With P, R, U and K of
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from mixedfx._cached import cached_property
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.linalg.precision import PrecisionBasis
 

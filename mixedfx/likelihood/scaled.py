@@ -7,11 +7,11 @@ Scaled factors ``F_t`` are those of the effects of each term's basis
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
+from mixedfx._cached import cached_property
 from mixedfx.covariance.coordinates import Coordinates
 from mixedfx.errors import ResponseError
 from mixedfx.likelihood.coefficient_covariance import CoefficientCovariance

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from mixedfx._arrays import set_readonly
+from mixedfx._cached import cached_property
 
 Vector = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.intp]

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
+
+from mixedfx._cached import cached_property
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]

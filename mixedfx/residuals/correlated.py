@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -18,6 +17,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from mixedfx._arrays import set_readonly
+from mixedfx._cached import cached_property
 from mixedfx.covariance.components import Component
 from mixedfx.covariance.special_cases import is_special_case
 from mixedfx.design.build import Design

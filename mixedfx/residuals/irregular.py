@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
+from mixedfx._cached import cached_property
 from mixedfx.covariance.curvature import curvature_by_differences
 from mixedfx.covariance.spatial import DistanceStructure
 from mixedfx.design.rows import ModelRows

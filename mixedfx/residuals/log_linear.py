@@ -8,12 +8,12 @@ terms (Hedeker, Mermelstein and Demirtas 2008, Biometrics 64:627).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from mixedfx._cached import cached_property
 from mixedfx.design.dispersion import DispersionRows, DispersionSpec
 from mixedfx.design.new_data import evaluate_new_dispersion
 from mixedfx.errors import DispersionError

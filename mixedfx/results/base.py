@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-
+from mixedfx._cached import cached_property
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference.denominator_df import (
     DenominatorDf,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from mixedfx._cached import cached_property
 from mixedfx._other_programs import METHOD_ARGUMENTS, explains_arguments
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference import several_prediction

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pandas as pd
 
+from mixedfx._cached import cached_property
 from mixedfx._extras import import_extra
 from mixedfx.errors import DataError, SourceError
 from mixedfx.sources.source import check_columns, check_not_empty, chunk_length, with_origin

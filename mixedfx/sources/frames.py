@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, ClassVar, NoReturn
 
 import pandas as pd
 
+from mixedfx._cached import cached_property
 from mixedfx.errors import SourceError, brief
 from mixedfx.sources.source import check_columns, check_not_empty, chunk_length, split, with_columns
 

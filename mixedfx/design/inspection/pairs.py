@@ -11,13 +11,13 @@ import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from scipy import sparse
 
+from mixedfx._cached import cached_property
 from mixedfx.design.inspection.finding import DesignFinding, nested_in, without_group
 from mixedfx.design.inspection.reading import Factor, ReadRows
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import pandas as pd
 from patsy import DesignInfo, EvalEnvironment
 from scipy import sparse
 
+from mixedfx._cached import cached_property
 from mixedfx._names import decode
 from mixedfx.design.checks import independent_columns
 from mixedfx.design.columns import as_patsy_column, used_columns

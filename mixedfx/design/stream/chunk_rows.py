@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import pandas as pd
 from patsy import DesignInfo
 
 from mixedfx._arrays import column_of_ones
+from mixedfx._cached import cached_property
 from mixedfx._names import decode
 from mixedfx.design.checks import check_finite, check_offset_range, check_positive
 from mixedfx.design.evaluation import (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +11,7 @@ import pandas as pd
 from patsy import EvalEnvironment
 
 from mixedfx._arrays import set_readonly
+from mixedfx._cached import cached_property
 from mixedfx._names import encode
 from mixedfx.design.columns import as_patsy_column, factor_codes, formula_environment
 from mixedfx.design.dispersion import DispersionRows, label_of_values

@@ -7,12 +7,12 @@ Products ``Z_v'B Z_v`` and ``Z_v S Z_v'`` are of the effects that each block of 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
+from mixedfx._cached import cached_property
 from mixedfx.estimation.dispersion.cells import CellRows
 from mixedfx.estimation.dispersion.effects import ScaleDesign
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 from scipy import linalg
 
 from mixedfx._arrays import set_readonly
+from mixedfx._cached import cached_property
 from mixedfx.covariance.parametrization import Parametrization
 from mixedfx.design.dispersion import DispersionRows, DispersionSpec
 from mixedfx.estimation.dispersion.by_level import parts_of_terms, sums_of_level_blocks

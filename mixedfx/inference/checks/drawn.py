@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from scipy import special
 
+from mixedfx._cached import cached_property
 from mixedfx._names import decode, written
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.formula.expansion import names_in

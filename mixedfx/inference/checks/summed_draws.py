@@ -11,13 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.linalg import solve_triangular
 
+from mixedfx._cached import cached_property
 from mixedfx.design.columns import factor_codes
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.estimation.glmm.working import basis_coefficients

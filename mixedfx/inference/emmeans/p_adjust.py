@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Literal, get_args
 
 import numpy as np
@@ -18,6 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import special
 
+from mixedfx._cached import cached_property
 from mixedfx.errors import ArgumentError, check_choice
 from mixedfx.inference import wald
 from mixedfx.inference.emmeans.multivariate_t import LargestT

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
+from mixedfx._cached import cached_property
 from mixedfx.covariance.components import Component, Positions
 from mixedfx.covariance.structure import CovarianceStructure
 from mixedfx.inference.parameters import Parameter

@@ -8,12 +8,12 @@ those of the kept rows.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from mixedfx._cached import cached_property
 from mixedfx._names import decode
 from mixedfx.design.build import Design, build
 from mixedfx.design.dispersion import DispersionSpec

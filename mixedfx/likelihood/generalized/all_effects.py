@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from mixedfx._arrays import set_readonly
+from mixedfx._cached import cached_property
 from mixedfx.linalg.cholesky.assembled import assemble
 from mixedfx.linalg.cholesky.block_matrix import BlockMatrix
 from mixedfx.linalg.cholesky.numeric import NumericFactor, factorize

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from mixedfx._cached import cached_property
 from mixedfx.families.derivatives import AllDerivatives
 from mixedfx.families.family import ParamDerivatives, RowDerivatives
 from mixedfx.likelihood.generalized.row_arrays import RowArrays

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
+from mixedfx._cached import cached_property
 from mixedfx.covariance.coordinates import Coordinates
 from mixedfx.likelihood.generalized.laplace import (
     MarginalGradient,

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
+from mixedfx._cached import cached_property
 from mixedfx.errors import ModesNotFound
 from mixedfx.likelihood.generalized.laplace import MarginalGradient, solve_effects
 from mixedfx.likelihood.generalized.likelihood import (

@@ -16,11 +16,11 @@ approximation. The gradient follows u and C: with ``pi_k = v_k / sum v`` and
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
+from mixedfx._cached import cached_property
 from mixedfx.likelihood.generalized.factor_rows import FactorRows
 from mixedfx.likelihood.generalized.laplace import MarginalGradient
 from mixedfx.likelihood.generalized.pirls import Modes

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from mixedfx._arrays import set_readonly
+from mixedfx._cached import cached_property
 from mixedfx.families.derivatives import AllDerivatives
 from mixedfx.families.family import Family, ParamDerivatives, RowDerivatives
 from mixedfx.likelihood.generalized.factor_rows import FactorRows, PairRows

@@ -7,13 +7,13 @@ A column of X that is one of a random term's own, ``M = Z~ T^-1`` in the term's 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
+from mixedfx._cached import cached_property
 from mixedfx.design.rows import RandomTermRows
 from mixedfx.likelihood.basis import ColumnBasis, rows_in_basis
 from mixedfx.likelihood.level_sums import (

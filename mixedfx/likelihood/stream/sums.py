@@ -9,13 +9,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from mixedfx._cached import cached_property
 from mixedfx.design.rows import ModelRows
 from mixedfx.design.stream.chunk_rows import ChunkDesign
 from mixedfx.design.stream.request import CompleteRows

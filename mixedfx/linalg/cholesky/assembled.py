@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import numpy as np
 from scipy import sparse
 
+from mixedfx._cached import cached_property
 from mixedfx.linalg.cholesky.analysis import symbolic_factor
 from mixedfx.linalg.cholesky.block_matrix import Array, BlockMatrix, Ints
 from mixedfx.linalg.cholesky.elimination import EliminationOrder

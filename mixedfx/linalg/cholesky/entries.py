@@ -10,11 +10,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import numpy as np
 from scipy import sparse
 
+from mixedfx._cached import cached_property
 from mixedfx.linalg.cholesky.batched import pack_lower, unpack_lower
 from mixedfx.linalg.cholesky.block_matrix import Array, Ints
 from mixedfx.linalg.cholesky.dense import symmetrize

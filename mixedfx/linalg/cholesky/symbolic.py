@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 from scipy import sparse
 
+from mixedfx._cached import cached_property
 from mixedfx.linalg.cholesky.batched import matmul
 from mixedfx.linalg.cholesky.block_matrix import Array, Ints
 from mixedfx.linalg.cholesky.elimination import EliminationOrder

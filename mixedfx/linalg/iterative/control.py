@@ -13,10 +13,10 @@ each two of which rows are shared: it is left out where these are too many.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
+from mixedfx._cached import cached_property
 from mixedfx.linalg.cholesky.block_matrix import Array
 from mixedfx.linalg.iterative.deflation import Deflation
 from mixedfx.linalg.iterative.schur_operator import SchurOperator

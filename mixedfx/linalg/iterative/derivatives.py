@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
+from mixedfx._cached import cached_property
 from mixedfx.linalg.cholesky.batched import matmul, matmul_left, matmul_right
 from mixedfx.linalg.cholesky.block_matrix import Array
 from mixedfx.linalg.iterative.block_products import by_level, sum_over_levels, transposed

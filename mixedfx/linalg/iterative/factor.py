@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 
 import numpy as np
 
+from mixedfx._cached import cached_property
 from mixedfx.linalg.cholesky.batched import flatten
 from mixedfx.linalg.cholesky.block_matrix import Array, BlockMatrix
 from mixedfx.linalg.cholesky.elimination import EliminationOrder

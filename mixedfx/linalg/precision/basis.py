@@ -7,7 +7,6 @@ are the levels and others without rows.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ import numpy.typing as npt
 from scipy import sparse
 from scipy.linalg.lapack import dtrtri
 
+from mixedfx._cached import cached_property
 from mixedfx.linalg.sparse_matrix import SparseMatrix, unit_inverse_rows
 
 Array = npt.NDArray[np.float64]

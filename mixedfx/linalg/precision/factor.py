@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
+from mixedfx._cached import cached_property
 from mixedfx.linalg.cholesky.batched import flatten, matmul_left, matmul_right
 from mixedfx.linalg.cholesky.block_matrix import Array
 from mixedfx.linalg.cholesky.elimination import EliminationOrder

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
+from mixedfx._cached import cached_property
 from mixedfx.linalg.cholesky.assembled import sparse_of_blocks
 from mixedfx.linalg.cholesky.batched import matmul_left, matmul_right
 from mixedfx.linalg.cholesky.block_matrix import BlockMatrix

@@ -7,11 +7,11 @@ neighbours, then the dense block by rows, of which the lower triangle is used.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
+from mixedfx._cached import cached_property
 from mixedfx.linalg.cholesky.symbolic import level_pairs
 from mixedfx.linalg.sparse_cholesky.ordering import SparseOrder
 
