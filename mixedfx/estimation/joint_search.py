@@ -49,6 +49,8 @@ class JointEnd:
 
 def joint_end(problem: ResidualDeviance, x: Vector, control: Control) -> JointEnd | None:
     """Minimum in the interior, of crossed intercepts of many levels; None where there is none."""
+    if not problem.model.contains(x):
+        return None
     likelihood = problem.likelihood(x)
     coordinates = likelihood.parametrization.coordinates
     if not ScaledDeviance(likelihood, coordinates, x).use_average_information:

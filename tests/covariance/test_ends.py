@@ -120,6 +120,12 @@ def test_residuals_end_at_the_lowest_deviance_and_are_certified(name, shape):
     assert found.converged, found.convergence
 
 
+def test_a_first_guess_whose_covariances_have_no_inverse_is_left_out():
+    # The moments of proportional residuals are those of correlations of one.
+    found = fit(subjects("alike", repeats=1, seed=1), "toep", residual=True, reml=False)
+    assert found.converged, found.convergence
+
+
 @pytest.mark.full
 @pytest.mark.parametrize(("name", "seed", "reml"), [("exp", 11, True), ("gau", 5, False)])
 def test_a_field_of_noise_ends_at_the_lowest_deviance(name, seed, reml):
