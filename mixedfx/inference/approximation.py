@@ -39,7 +39,7 @@ from mixedfx.likelihood.generalized.likelihood import (
     Point,
 )
 from mixedfx.likelihood.generalized.quadrature import MAX_COLUMNS
-from mixedfx.likelihood.generalized.rows import GeneralizedRows
+from mixedfx.likelihood.generalized.rows import rows_of
 from mixedfx.linalg.blas_threads import single_threaded_blas
 from mixedfx.linalg.differences import jacobian, relative_steps
 from mixedfx.linalg.random_streams import spawn_generators
@@ -153,6 +153,8 @@ def certificate(fit: FittedModel) -> ConvergenceDiagnostics:
         return fit.convergence
     draws = int(np.clip(_ROW_DRAWS // fit.crossprod.n, 20, 100))
     note = "not estimated: that needs the rows in memory"
+    if fit.rows.has_file:
+        note = "not estimated: fit.approximation() reads the file of the rows for it, many times"
     if fit.rows.in_memory:
         try:
             note = approximation(fit, draws=draws).note
@@ -177,7 +179,7 @@ class _Estimates:
         fits: tuple[Any, ...] = fit.predictors
         assert isinstance(estimate, FamilyEstimate)
         factors = tuple(F for one in fits for F in one.optimizer_result.factors or ())
-        rows = several_rows(fit.design) if len(fits) > 1 else GeneralizedRows.of(fit.design)
+        rows = several_rows(fit.design) if len(fits) > 1 else rows_of(fit.design)
         likelihood = GeneralizedLikelihood(rows, max(estimate.nagq, 1))
         beta = basis_coefficients(rows, np.concatenate([one.residual.beta for one in fits]))
         point = Point(factors, beta, rows.family.coordinates(estimate.params))
@@ -195,14 +197,14 @@ class _Estimates:
 
     def compare(self, draws: int, rng: Any) -> Approximation:
         """By quadrature where there is one factor, else by importance sampling."""
-        rows = self.likelihood.rows
-        if not rows.factors:
+        rows = self.likelihood.model
+        if not rows.groups:
             return self._result("no integral", self.fit.deviance, self.x, None)
         check_curvature(self.fit, "how far its maximum would move is not known")
         check_plain_levels(self.fit.spec, "approximation(), which integrates level by level,")
-        if len(rows.factors) == 1 and rows.factors[0].width <= MAX_COLUMNS:
+        if len(rows.groups) == 1 and rows.effect_shapes[0][0] <= MAX_COLUMNS:
             try:
-                return self._by_quadrature(rows.factors[0].width)
+                return self._by_quadrature(rows.effect_shapes[0][0])
             except ModesNotFound as error:
                 raise ArgumentError(
                     f"{error}, at the fit's estimates with effects of zero."
@@ -240,8 +242,10 @@ class _Estimates:
 
     def _by_sampling(self, draws: int, rng: Any) -> Approximation:
         modes = self.likelihood.at(self.point).modes
-        sample = importance_sample(modes, max(draws // 2, 1), spawn_generators(rng, 1)[0])
-        rows = self.likelihood.rows
+        sample = importance_sample(
+            modes, self.point.beta, max(draws // 2, 1), spawn_generators(rng, 1)[0]
+        )
+        rows = self.likelihood.model
 
         def by_x(flat: Vector) -> Vector:
             return self._gradient(self.x, marginal_gradient(rows, flat))
@@ -261,14 +265,14 @@ class _Estimates:
         )
 
     def _gradient(self, x: Vector, by: Any) -> Vector:
-        return self.coordinates.gradient(x, self.likelihood.rows, by)
+        return self.coordinates.gradient(x, self.likelihood.model, by)
 
     def _newton(self, gradient: Vector) -> Vector:
         return np.asarray(np.linalg.pinv(self.hessian, hermitian=True) @ gradient)
 
     def _reported(self, x: Vector) -> Vector:
         """Reported parameters at free parameters: variances, family, coefficients."""
-        point, rows = self.coordinates.point(x), self.likelihood.rows
+        point, rows = self.coordinates.point(x), self.likelihood.model
         factors, own = list(point.factors), own_coefficients(rows, point.beta)
         values: list[float] = []
         for fit in self.fit.predictors:
@@ -339,8 +343,9 @@ class _Estimates:
         )
 
     def _advice(self) -> str:
-        if len(self.likelihood.rows.factors) == 1:
-            width = self.likelihood.rows.factors[0].width
+        shapes = self.likelihood.model.effect_shapes
+        if len(shapes) == 1:
+            width = shapes[0][0]
             return f"Fit with nagq={max(_NODES[width], 2 * self.estimate.nagq + 1)}."
         return (
             "Quadrature is for one grouping factor; fit.bootstrap() shows the bias of the "

@@ -54,6 +54,8 @@ class DiagnosticsMixin(ResultsBase):
         """
         Estimate the error of the approximated likelihood of a generalised model.
 
+        Of rows in a file it reads that many times, eleven times or so for each draw.
+
         Parameters
         ----------
         draws : int

@@ -166,7 +166,6 @@ ASKED = {
     "fit.fittedvalues": lambda f: f.fittedvalues,
     "fit.augment": lambda f: f.augment(),
     "fit.influence": lambda f: f.influence(),
-    "fit.approximation": lambda f: f.approximation(),
     "fit.simulate": lambda f: f.simulate(1, rng=1),
 }
 
@@ -181,8 +180,10 @@ def test_what_needs_rows_names_itself_and_the_way(name, fits):
 
 
 @pytest.mark.full
-def test_the_certificate_says_that_the_approximation_needs_rows(fits):
-    assert "not estimated: that needs the rows in memory" in str(fits[1].certificate)
+def test_the_certificate_says_what_the_approximation_reads(fits):
+    assert "not estimated: fit.approximation() reads the file" in str(fits[1].certificate)
+    without = pickle.loads(pickle.dumps(fits[1]))
+    assert "not estimated: that needs the rows in memory" in str(without.certificate)
 
 
 @pytest.mark.full

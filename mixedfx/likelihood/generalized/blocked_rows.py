@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -17,7 +17,9 @@ import numpy.typing as npt
 
 from mixedfx._cached import cached_property
 from mixedfx.errors import MixedfxError
+from mixedfx.likelihood.generalized.conditional_rows import GivenOthers
 from mixedfx.likelihood.generalized.evaluated_rows import EvaluatedRows
+from mixedfx.likelihood.generalized.node_sums import Nodes, NodeSums, sums_of_blocks
 from mixedfx.likelihood.generalized.row_arrays import RowArrays
 from mixedfx.likelihood.generalized.rows_model import (
     LogDetRows,
@@ -51,6 +53,10 @@ class RowBlock(RowArrays):
         """The rows at a linear predictor."""
         return EvaluatedRows.of(self, fixed, effects, params, third=third)
 
+    def given_others(self, f: int) -> GivenOthers:
+        """The rows with one grouping factor, the effects of the others after the coefficients."""
+        return GivenOthers.of(self, f, self.alone(f))
+
 
 class RowBlocks(Protocol):
     """Blocks of rows, read anew at each iteration."""
@@ -58,6 +64,18 @@ class RowBlocks(Protocol):
     @abstractmethod
     def __iter__(self) -> Iterator[RowBlock]:
         """The blocks, in the order of the rows."""
+
+
+@dataclass(frozen=True)
+class _GivenBlocks(RowBlocks):
+    """Blocks with one grouping factor, given the effects of the others."""
+
+    blocks: RowBlocks
+    factor: int
+
+    def __iter__(self) -> Iterator[Any]:
+        """Read the blocks."""
+        return (block.given_others(self.factor) for block in self.blocks)
 
 
 class DensitySizes(NamedTuple):
@@ -102,6 +120,10 @@ class BlockedRows(RowsModel):
     ) -> BlockedAt:
         """The rows at coefficients, effects and parameters."""
         return BlockedAt(self, fixed, tuple(effects), params)
+
+    def given_others(self, f: int) -> BlockedRows:
+        """The rows with one grouping factor, the effects of the others after the coefficients."""
+        return replace(self, pattern=self.alone(f), blocks=_GivenBlocks(self.blocks, f))
 
     def total(self, function: Callable[[RowBlock], T]) -> T:
         """Sum of a function of each block."""
@@ -208,6 +230,10 @@ class BlockedAt(RowsAt):
     def by_log_det(self, of_log_det: LogDetDerivatives) -> BlockedLogDet:
         """Sums with the derivatives of ``log|H|``."""
         return BlockedLogDet(self, of_log_det)
+
+    def over_nodes(self, nodes: Nodes, *, with_gradient: bool) -> NodeSums:
+        """Sums over the nodes of a quadrature."""
+        return sums_of_blocks(self.total, nodes, with_gradient=with_gradient)
 
     @cached_property
     def _information(self) -> tuple[list[Matrix], Matrix]:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from mixedfx._cached import cached_property
 from mixedfx.families.derivatives import AllDerivatives
 from mixedfx.families.family import ParamDerivatives, RowDerivatives
+from mixedfx.likelihood.generalized.node_sums import Nodes, NodeSums, sums_of_rows
 from mixedfx.likelihood.generalized.row_arrays import RowArrays
 from mixedfx.likelihood.generalized.rows_model import (
     LogDetRows,
@@ -124,6 +125,10 @@ class EvaluatedRows(RowsAt):
         assert slope is not None
         h = self.rows.quadratic(of_log_det.diagonal, of_log_det.off_diagonal)
         return EvaluatedLogDet(self, h, self.rows.by_predictor(slope, h))
+
+    def over_nodes(self, nodes: Nodes, *, with_gradient: bool) -> NodeSums:
+        """Sums over the nodes of a quadrature."""
+        return sums_of_rows(self, nodes, with_gradient=with_gradient)
 
     def information(self) -> tuple[list[Matrix], Matrix]:
         """``Z'WX`` and ``X'WX``."""

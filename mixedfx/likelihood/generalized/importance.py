@@ -18,19 +18,19 @@ is left of it is nearly linear in ``tr(I) + (u2 - m)'s``, s the score, whose mea
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from mixedfx._cached import cached_property
 from mixedfx.errors import ModesNotFound
+from mixedfx.likelihood.generalized.evaluated_rows import EvaluatedRows
 from mixedfx.likelihood.generalized.laplace import MarginalGradient, mean_shift
 from mixedfx.likelihood.generalized.pirls import Modes, find_modes
 from mixedfx.likelihood.generalized.quadrature import MAX_COLUMNS, Quadrature
-from mixedfx.likelihood.generalized.rows import GeneralizedRows
+from mixedfx.likelihood.generalized.rows_model import RowsModel
 from mixedfx.linalg.cholesky.batched import matmul, matmul_left, matmul_right
-from mixedfx.linalg.cholesky.block_matrix import BlockLayout, BlockPattern
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -92,16 +92,18 @@ class ImportanceSample:
         return np.asarray(deviations.T @ deviations)
 
 
-def can_sample(rows: GeneralizedRows) -> bool:
+def can_sample(rows: RowsModel) -> bool:
     """Whether the factor with most levels has few enough effects, all independent."""
-    if any(factor.basis is not None for factor in rows.factors):
+    if any(basis is not None for basis in rows.level_bases):
         return False
-    return bool(rows.factors) and rows.factors[_largest(rows)].width <= MAX_COLUMNS
+    return bool(rows.groups) and rows.effect_shapes[_largest(rows)][0] <= MAX_COLUMNS
 
 
-def importance_sample(modes: Modes, n_pairs: int, rng: np.random.Generator) -> ImportanceSample:
+def importance_sample(
+    modes: Modes, beta: Vector, n_pairs: int, rng: np.random.Generator
+) -> ImportanceSample:
     """Draw pairs about the modes; by parameters as they stand in ``MarginalGradient``."""
-    sampler = _Sampler.at(modes)
+    sampler = _Sampler.at(modes, beta)
     log_weights, gradients, controls = [], [], []
     for _ in range(n_pairs):
         deviation = sampler.draw(rng)
@@ -117,8 +119,8 @@ def importance_sample(modes: Modes, n_pairs: int, rng: np.random.Generator) -> I
     )
 
 
-def _largest(rows: GeneralizedRows) -> int:
-    return int(np.argmax([f.n_levels for f in rows.factors]))
+def _largest(rows: RowsModel) -> int:
+    return int(np.argmax([L for _, L in rows.effect_shapes]))
 
 
 @dataclass(frozen=True)
@@ -128,39 +130,43 @@ class _Sampler:
     modes: Modes
     first: int  # factor whose effects are integrated
     others: tuple[int, ...]
-    alone: GeneralizedRows  # rows with that factor only
+    alone: RowsModel  # rows with that factor only, the others' effects being coefficients
+    beta: Vector  # (p,) coefficients of the basis at the modes
     conditional_inverse: Matrix  # (K, K, L) of the first factor's blocks of H
     log_det_S: float
     centre: tuple[Matrix, ...]  # (K, L) of each factor: the shifted modes
     by_params: Matrix  # (d, m) derivatives of the modes of the others by all parameters
 
     @staticmethod
-    def at(modes: Modes) -> _Sampler:
+    def at(modes: Modes, beta: Vector) -> _Sampler:
         """Prepare the sampler at the modes."""
-        rows = modes.rows
+        rows = modes.model
         first = _largest(rows)
-        factor, lam = rows.factors[first], modes.lambdas[first]
-        pattern = BlockPattern(BlockLayout((factor.width,), (factor.n_levels,)), {})
-        alone = replace(rows, factors=(factor,), pairs={}, pattern=pattern)
-        A = factor.blocks(modes.at_rows.weight)
+        lam, width = modes.lambdas[first], rows.effect_shapes[first][0]
+        A = modes.numeric.assembled.diagonal[first]
         H = matmul_left(lam.T, matmul_right(A, lam))
-        H[np.arange(factor.width), np.arange(factor.width)] += 1.0
+        H[np.arange(width), np.arange(width)] += 1.0
         by_level = np.moveaxis(H, 2, 0)
         log_det = float(np.linalg.slogdet(by_level)[1].sum())
-        others = tuple(f for f in range(len(rows.factors)) if f != first)
+        others = tuple(f for f in range(len(rows.groups)) if f != first)
         inverse = np.array(np.moveaxis(np.linalg.inv(by_level), 0, 2), dtype=np.float64)
         log_det_S = modes.numeric.log_det - log_det
         shift = mean_shift(modes)
         centre = tuple(u - 0.5 * s for u, s in zip(modes.u, shift, strict=True))
         by_params = _stacked(modes_jacobian(modes), others)
-        return _Sampler(modes, first, others, alone, inverse, log_det_S, centre, by_params)
+        alone = rows.given_others(first)
+        return _Sampler(modes, first, others, alone, beta, inverse, log_det_S, centre, by_params)
 
     def draw(self, rng: np.random.Generator) -> list[Matrix]:
         """Deviation from the modes of all factors' effects, ``N(0, H^-1)``."""
-        modes, rows = self.modes, self.modes.rows
-        noise = np.sqrt(np.maximum(modes.at_rows.weight, 0.0)) * rng.standard_normal(len(rows.y))
+        modes = self.modes
+
+        def noise(at: EvaluatedRows) -> list[Matrix]:
+            sd = np.sqrt(np.maximum(at.derivatives.weight, 0.0))
+            return at.rows.sums(sd * rng.standard_normal(len(sd)))
+
+        by_rows = modes.at.total(noise)
         prior = [rng.standard_normal(u.shape) for u in modes.u]
-        by_rows = rows.sums(noise)
         # Lambda M^-1 (Lambda'Z'W^(1/2) e) by the factorisation, M^-1 e by its Woodbury form.
         first = _solve_spherical(modes, by_rows)
         second = _solve_identity(modes, prior)
@@ -168,39 +174,36 @@ class _Sampler:
 
     def evaluate(self, deviation: Sequence[Matrix]) -> tuple[float, Vector, Vector]:
         """Log weight of the others' effects at a deviation, the gradient, and the controls."""
-        modes, rows = self.modes, self.modes.rows
+        modes = self.modes
         u = [self.centre[f] + deviation[f] for f in self.others]
-        along = sum(
-            (rows.factors[f].predictor(modes.lambdas[f] @ deviation[f]) for f in self.others),
-            np.zeros(len(rows.y)),
-        )
-        fixed = modes.fixed + sum(
-            (
-                rows.factors[f].predictor(modes.lambdas[f] @ v)
-                for f, v in zip(self.others, u, strict=True)
-            ),
-            np.zeros(len(rows.y)),
-        )
+        effects = [(modes.lambdas[f] @ v).ravel() for f, v in zip(self.others, u, strict=True)]
+        fixed = self.alone.fixed_predictor(np.concatenate([self.beta, *effects]))
         lam = modes.lambdas[self.first]
         try:
             conditional = find_modes(self.alone, [lam], fixed, modes.params, [modes.u[self.first]])
         except ModesNotFound:
-            n_controls = sum(modes.rows.factors[f].width ** 2 for f in self.others)
+            n_controls = sum(len(modes.lambdas[f]) ** 2 for f in self.others)
             return -np.inf, np.zeros(self._size), np.zeros(n_controls)
-        nodes = _NODES[self.alone.factors[0].width]
+        nodes = _NODES[len(lam)]
         with np.errstate(all="ignore"):
             quadrature = Quadrature(conditional, nodes, with_gradient=True)
             loglik, gradient = -0.5 * quadrature.deviance, quadrature.gradient()
         penalty = 0.5 * float(sum(np.vdot(v, v) for v in u))
-        log_weight = loglik - penalty + 0.5 * self._quadratic(deviation, along)
+        log_weight = loglik - penalty + 0.5 * self._quadratic(deviation)
         return log_weight - 0.5 * self.log_det_S, *self._gradient(gradient, u)
 
-    def _quadratic(self, deviation: Sequence[Matrix], along: Vector) -> float:
+    def _quadratic(self, deviation: Sequence[Matrix]) -> float:
         """``(u2 - u)'S(u2 - u)``, S the Schur complement of the first factor in H."""
-        w = self.modes.at_rows.weight
-        total = float(sum(np.vdot(deviation[f], deviation[f]) for f in self.others))
-        total += float(w @ along**2)
-        m = self.modes.lambdas[self.first].T @ self.alone.factors[0].sums(w * along)
+        effects = {f: self.modes.lambdas[f] @ deviation[f] for f in self.others}
+
+        def sums(at: EvaluatedRows) -> tuple[float, Matrix]:
+            factors, w = at.rows.factors, at.derivatives.weight
+            along = sum((factors[f].predictor(b) for f, b in effects.items()), np.zeros(len(w)))
+            return float(w @ along**2), factors[self.first].sums(w * along)
+
+        squares, of_first = self.modes.at.total(sums)
+        total = float(sum(np.vdot(deviation[f], deviation[f]) for f in self.others)) + squares
+        m = self.modes.lambdas[self.first].T @ of_first
         return total - float(np.vdot(m, matmul(self.conditional_inverse, m[:, None])[:, 0]))
 
     @property
@@ -209,17 +212,19 @@ class _Sampler:
 
     def _gradient(self, gradient: MarginalGradient, u: Sequence[Matrix]) -> tuple[Vector, Vector]:
         """By the entries of each factor's Lambda, beta and the family's; and the controls."""
-        rows = self.modes.rows
-        by_lambda: list[Matrix] = [np.zeros(0)] * len(rows.factors)
+        lambdas, p = self.modes.lambdas, len(self.beta)
+        by_effects, at = [], p
+        for v in u:
+            by_effects.append(gradient.by_beta[at : at + v.size].reshape(v.shape))
+            at += v.size
+        by_lambda: list[Matrix] = [np.zeros(0)] * len(lambdas)
         by_lambda[self.first] = gradient.by_lambda[0]
-        for f, v in zip(self.others, u, strict=True):
-            by_lambda[f] = rows.factors[f].sums(gradient.by_eta) @ v.T
+        for f, by, v in zip(self.others, by_effects, u, strict=True):
+            by_lambda[f] = by @ v.T
         parts = [by.ravel() for by in by_lambda]
-        given_u = np.concatenate([*parts, gradient.by_beta, gradient.by_family])
-        by_u = [
-            self.modes.lambdas[f].T @ rows.factors[f].sums(gradient.by_eta) + 2.0 * v
-            for f, v in zip(self.others, u, strict=True)
-        ]
+        given_u = np.concatenate([*parts, gradient.by_beta[:p], gradient.by_family])
+        of_others = zip(self.others, by_effects, u, strict=True)
+        by_u = [lambdas[f].T @ by + 2.0 * v for f, by, v in of_others]
         controls = [
             (v.shape[1] * np.eye(len(v)) - 0.5 * by @ (v - self.centre[f]).T).ravel()
             for f, by, v in zip(self.others, by_u, u, strict=True)
@@ -228,13 +233,12 @@ class _Sampler:
         return moved, np.concatenate(controls)
 
 
-def marginal_gradient(rows: GeneralizedRows, flat: Vector) -> MarginalGradient:
+def marginal_gradient(rows: RowsModel, flat: Vector) -> MarginalGradient:
     """Gradient of which :class:`ImportanceSample` holds the entries in one vector."""
     by_lambda, at = [], 0
-    for factor in rows.factors:
-        size = factor.width**2
-        by_lambda.append(flat[at : at + size].reshape(factor.width, factor.width))
-        at += size
+    for width, _ in rows.effect_shapes:
+        by_lambda.append(flat[at : at + width**2].reshape(width, width))
+        at += width**2
     return MarginalGradient(tuple(by_lambda), flat[at : at + rows.p], flat[at + rows.p :])
 
 
@@ -245,25 +249,28 @@ def modes_jacobian(modes: Modes) -> list[Matrix]:
     The parameters are the entries of each Lambda, beta, and the coordinates of the family's:
     ``M du = dLambda'Z'g + Lambda'Z'(dg/dphi dphi - W (X dbeta + Z dLambda u))``.
     """
-    rows, at = modes.rows, modes.at_rows
+    shapes = list(enumerate(modes.u))
+    entries = [(f, a, b) for f, u in shapes for a in range(len(u)) for b in range(len(u))]
+
+    def sums(at: EvaluatedRows) -> tuple[list[list[Matrix]], list[list[Matrix]]]:
+        w, rows = at.derivatives.weight, at.rows
+        of_entries = []
+        for f, a, b in entries:
+            effect = np.zeros_like(modes.u[f])
+            effect[a] = modes.u[f][b]
+            of_entries.append(rows.sums(-w * rows.factors[f].predictor(effect)))
+        return of_entries, [rows.sums(-w * rows.X[:, j]) for j in range(rows.p)]
+
+    of_entries, of_columns = modes.at.total(sums)
     columns: list[list[Matrix]] = []
-    zero = [np.zeros_like(u) for u in modes.u]
-    for f, factor in enumerate(rows.factors):
-        for a in range(factor.width):
-            for b in range(factor.width):
-                direct, effect = list(zero), np.zeros_like(modes.u[f])
-                direct[f] = np.zeros_like(modes.u[f])
-                direct[f][b] = modes.Ztg[f][a]
-                effect[a] = modes.u[f][b]
-                moved = _solve_spherical(modes, rows.sums(-at.weight * factor.predictor(effect)))
-                solved = _solve_identity(modes, direct)
-                columns.append([x + y for x, y in zip(moved, solved, strict=True)])
-    for j in range(rows.p):
-        columns.append(_solve_spherical(modes, rows.sums(-at.weight * rows.X[:, j])))
-    if len(modes.params):
-        by = rows.by_params(modes.eta, modes.params)
-        columns += [_solve_spherical(modes, rows.sums(first)) for first in by.first]
-    return [np.stack([c[f] for c in columns], axis=2) for f in range(len(rows.factors))]
+    for (f, a, b), moved in zip(entries, of_entries, strict=True):
+        direct = [np.zeros_like(u) for u in modes.u]
+        direct[f][b] = modes.Ztg[f][a]
+        solved = _solve_identity(modes, direct)
+        columns.append([x + y for x, y in zip(_solve_spherical(modes, moved), solved, strict=True)])
+    further = of_columns + (modes.at.scores_by_params() if len(modes.params) else [])
+    columns += [_solve_spherical(modes, of_one) for of_one in further]
+    return [np.stack([c[f] for c in columns], axis=2) for f, _ in shapes]
 
 
 def _stacked(jacobian: Sequence[Matrix], factors: Sequence[int]) -> Matrix:
@@ -279,8 +286,10 @@ def _solve_spherical(modes: Modes, rhs: Sequence[Matrix]) -> list[Matrix]:
 
 def _solve_identity(modes: Modes, v: Sequence[Matrix]) -> list[Matrix]:
     """``M^-1 v = v - M^-1 Lambda'(Z'WZ Lambda v)`` of each factor, (K, L)."""
-    rows = modes.rows
     scaled = [lam @ x for lam, x in zip(modes.lambdas, v, strict=True)]
-    along = modes.at_rows.weight * rows.random_predictor(scaled)
-    change = _solve_spherical(modes, rows.sums(along))
+
+    def along(at: EvaluatedRows) -> list[Matrix]:
+        return at.rows.sums(at.derivatives.weight * at.rows.random_predictor(scaled))
+
+    change = _solve_spherical(modes, modes.at.total(along))
     return [x - c for x, c in zip(v, change, strict=True)]

@@ -21,10 +21,11 @@ import numpy as np
 import numpy.typing as npt
 
 from mixedfx._cached import cached_property
-from mixedfx.likelihood.generalized.factor_rows import FactorRows
 from mixedfx.likelihood.generalized.laplace import MarginalGradient
+from mixedfx.likelihood.generalized.node_sums import Nodes, NodeSums
 from mixedfx.likelihood.generalized.pirls import Modes
 from mixedfx.linalg.cholesky.batched import matmul, matmul_left, matmul_right
+from mixedfx.linalg.cholesky.inverse_blocks import LogDetDerivatives
 from mixedfx.linalg.gauss_hermite import normal_quadrature
 
 Vector = npt.NDArray[np.float64]
@@ -60,9 +61,13 @@ class Quadrature:
         return invert_lower(self.cholesky)
 
     @cached_property
-    def sums(self) -> _NodeSums:
+    def sums(self) -> NodeSums:
         """Sums of ``v_k`` and of what the gradient averages by them."""
-        return _sum_over_nodes(self)
+        modes, C = self.modes, self.inverse.transpose(1, 0, 2)  # L^-T
+        x, omega = normal_quadrature(self.k, len(modes.lambdas[0]))
+        nodes = Nodes(modes.lambdas[0], modes.u[0], C, np.asarray(x), np.asarray(omega))
+        found: NodeSums = modes.at.over_nodes(nodes, with_gradient=self.with_gradient)
+        return found
 
     @property
     def deviance(self) -> float:
@@ -73,9 +78,7 @@ class Quadrature:
     def gradient(self) -> MarginalGradient:
         """Gradient of the deviance."""
         modes, sums, Ci = self.modes, self.sums, self.inverse
-        rows, at, lam = modes.rows, modes.at_rows, modes.lambdas[0]
-        assert at.weight_slope is not None
-        factor, u, Ztg = rows.factors[0], modes.u[0], modes.Ztg[0]
+        lam, u, Ztg = modes.lambdas[0], modes.u[0], modes.Ztg[0]
         C = Ci.transpose(1, 0, 2)  # L^-T
         by_C, by_u = -2.0 * sums.r_x, -2.0 * sums.r
         # C = L^-T, so dL is -C by_C' C; then the Cholesky derivative in reverse.
@@ -85,84 +88,24 @@ class Quadrature:
         by_H = 0.5 * (by_H + by_H.transpose(1, 0, 2)) + matmul(C, Ci)
         by_A = matmul_right(matmul_left(lam, by_H), lam.T)
         A = modes.numeric.assembled.diagonal[0]
-        h = factor.quadratic(by_A)
-        c = rows.by_predictor(at.weight_slope, h)
-        total_by_u = by_u + lam.T @ factor.sums(c)
+        of_rows = modes.at.by_log_det(LogDetDerivatives((), (by_A,), {}, {}))
+        total_by_u = by_u + lam.T @ of_rows.Ztc[0]
         s = matmul(C, matmul(Ci, total_by_u[:, None]))[:, 0]
-        As = factor.predictor(lam @ s)
-        through = c - rows.weighted(at.weight, As)
+        through = of_rows.through([lam @ s])
         by_lambda = 2.0 * np.einsum("acl,cd,dbl->ab", A, lam, by_H, optimize=True)
-        by_lambda += factor.sums(through) @ u.T + Ztg @ s.T - 2.0 * sums.Ztg_u
-        by_params = modes.evaluated.by_family_params(h, As, direct=sums.by_params)
-        by_eta = through - 2.0 * sums.first
-        return MarginalGradient((by_lambda,), rows.fixed_sums(by_eta), by_params, by_eta)
+        by_lambda += through.Zt[0] @ u.T + Ztg @ s.T - 2.0 * sums.Ztg_u
+        # Those at the modes give way to the averages over the nodes.
+        return MarginalGradient(
+            (by_lambda,),
+            through.Xt + 2.0 * sums.Xt_change,
+            through.by_params + 2.0 * sums.by_params_change,
+            through.by_eta + 2.0 * sums.first_change,
+        )
 
 
 def laplace_part(modes: Modes) -> float:
     """Laplace's deviance, which the nodes' sum corrects."""
     return modes.numeric.log_det - 2.0 * modes.penalized_loglik
-
-
-@dataclass(frozen=True)
-class _NodeSums:
-    """
-    Sums over nodes, ``v_k`` relative to the integrand at the modes.
-
-    That is at most ``omega_k exp(x_k'x_k / 2)``, so no sum overflows.
-    """
-
-    total: Vector  # (L,) sum of v_k
-    r: Matrix  # (K, L) sum of pi_k r_k
-    r_x: Array  # (K, K, L) sum of pi_k r_k x_k'
-    Ztg_u: Matrix  # (K, K) sum over levels and nodes of pi_k (Z'g_k) u_k'
-    first: Vector  # (n,) sum of pi_k g_k
-    by_params: Vector  # (r,) sum of pi_k dl_k/dphi
-
-
-def _sum_over_nodes(quadrature: Quadrature) -> _NodeSums:
-    modes, gradient = quadrature.modes, quadrature.with_gradient
-    rows, lam, u = modes.rows, modes.lambdas[0], modes.u[0]
-    factor = rows.factors[0]
-    K, L, n, r = factor.width, factor.n_levels, len(rows.y), len(modes.params)
-    nodes, omega = normal_quadrature(quadrature.k, K)
-    C = quadrature.inverse.transpose(1, 0, 2)
-    at_mode = _by_level(factor, modes.at_rows.value) - 0.5 * (u**2).sum(axis=0)
-    total, first, by_params = np.zeros(L), np.zeros_like(modes.fixed), np.zeros((r, n))
-    sum_r, sum_rx, sum_gu = np.zeros((K, L)), np.zeros((K, K, L)), np.zeros((K, K, L))
-    for x, weight in zip(nodes, omega, strict=True):
-        u_k = u + np.tensordot(x, C, axes=(0, 1))
-        eta = modes.fixed + factor.predictor(lam @ u_k)
-        at = rows.derivatives(eta, modes.params)
-        log_v = _by_level(factor, at.value) - 0.5 * (u_k**2).sum(axis=0) - at_mode
-        v = weight * np.exp(log_v + 0.5 * float(x @ x))
-        total += v
-        if not gradient:
-            continue
-        g = np.where(np.isfinite(at.first), at.first, 0.0)
-        Ztg = factor.sums(g)
-        vr = v * (lam.T @ Ztg - u_k)
-        sum_r += vr
-        sum_rx += vr[:, None] * x[None, :, None]
-        sum_gu += (v * Ztg)[:, None] * u_k[None]
-        first += v[factor.codes] * g
-        if r:
-            by = rows.by_params(eta, modes.params)
-            by_params += v[factor.codes] * by.value
-    share = 1.0 / total
-    by_row = share[factor.codes]
-    return _NodeSums(
-        total,
-        share * sum_r,
-        share * sum_rx,
-        (share * sum_gu).sum(axis=2),
-        first * by_row,
-        by_params @ by_row,
-    )
-
-
-def _by_level(factor: FactorRows, values: Vector) -> Vector:
-    """Sum over the rows of each level, (L,)."""
-    return np.bincount(factor.codes, values, factor.n_levels).astype(float)
 
 
 def cholesky_levels(H: Array) -> Array:

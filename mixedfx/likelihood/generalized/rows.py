@@ -21,6 +21,7 @@ from mixedfx.families.family import Family
 from mixedfx.likelihood.accumulate import parametrization_of, term_positions
 from mixedfx.likelihood.basis import rows_in_basis, term_bases, well_conditioned
 from mixedfx.likelihood.crossproducts import CHOLESKY
+from mixedfx.likelihood.generalized.conditional_rows import GivenOthers
 from mixedfx.likelihood.generalized.evaluated_rows import EvaluatedRows
 from mixedfx.likelihood.generalized.factor_rows import FactorRows, PairRows
 from mixedfx.likelihood.generalized.row_arrays import RowArrays, log_constants
@@ -100,6 +101,10 @@ class GeneralizedRows(RowArrays):
     ) -> EvaluatedRows:
         """The rows at a linear predictor."""
         return EvaluatedRows.of(self, fixed, effects, params, third=third)
+
+    def given_others(self, f: int) -> GivenOthers:
+        """The rows with one grouping factor, the effects of the others after the coefficients."""
+        return GivenOthers.of(self, f, self.alone(f))
 
     @property
     def as_given(self) -> GeneralizedRows:

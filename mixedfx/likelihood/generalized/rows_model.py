@@ -21,7 +21,7 @@ from mixedfx.covariance.parametrization import Parametrization
 from mixedfx.families.family import Family
 from mixedfx.likelihood.basis import ColumnBasis
 from mixedfx.likelihood.crossproducts import CHOLESKY, TermPosition
-from mixedfx.linalg.cholesky.block_matrix import BlockMatrix, BlockPattern
+from mixedfx.linalg.cholesky.block_matrix import BlockLayout, BlockMatrix, BlockPattern
 from mixedfx.linalg.cholesky.inverse_blocks import LogDetDerivatives
 from mixedfx.linalg.precision import PrecisionBasis
 from mixedfx.linalg.solver import Solver
@@ -121,6 +121,10 @@ class RowsAt(ABC):
         """Sums with the derivatives of ``log|H|``; third derivatives are there."""
 
     @abstractmethod
+    def over_nodes(self, nodes: Any, *, with_gradient: bool) -> Any:
+        """Sums over the nodes of a quadrature about the modes, which the rows are at."""
+
+    @abstractmethod
     def information(self) -> tuple[list[Matrix], Matrix]:
         """``Z'WX`` of each factor and ``X'WX``, at weights without negative ones."""
 
@@ -190,6 +194,15 @@ class RowsModel(ABC):
         self, fixed: Any, effects: Sequence[Matrix], params: Vector, *, third: bool = False
     ) -> RowsAt:
         """The rows at a fixed part, effects ``b`` of each factor and the family parameters."""
+
+    @abstractmethod
+    def given_others(self, f: int) -> RowsModel:
+        """The rows with one grouping factor, the effects of the others after the coefficients."""
+
+    def alone(self, f: int) -> BlockPattern:
+        """Pattern of one grouping factor."""
+        width, levels = self.effect_shapes[f]
+        return BlockPattern(BlockLayout((width,), (levels,)), {})
 
     @property
     def p(self) -> int:
