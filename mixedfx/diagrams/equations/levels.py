@@ -158,7 +158,7 @@ def _linear_predictor(notation: Notation) -> list[Summand]:
         coefficients += [
             (PLUS, notation.effect(i, column))
             for i, e in enumerate(model.effects)
-            if e.in_linear_predictor and column in notation.random[i]
+            if e.in_linear_predictor and not e.positions and column in notation.random[i]
         ]
         if column == INTERCEPT:
             summands += coefficients
@@ -168,6 +168,11 @@ def _linear_predictor(notation: Notation) -> list[Summand]:
             if len(coefficients) == 1:
                 sign, size = coefficients[0]
             summands.append((sign, size + Math(" ", r"\,") + value))
+    summands += [
+        (PLUS, notation.effect_at_row(i))
+        for i, e in enumerate(model.effects)
+        if e.in_linear_predictor and e.positions
+    ]
     return summands
 
 
@@ -198,13 +203,14 @@ def _effects_lines(notation: Notation, i: int) -> Iterator[Line]:
         if notation.estimates is not None:
             mean = signed_sum([notation.coefficient(INTERCEPT)])
     left, scale = notation.effects(i), notation.scale(i)
-    if len(names) == 1:
+    if not notation.are_several(i):
         yield single_line(conditional(left, parents), "~", normal(mean, squared(scale)))
         return
-    elements = [notation.effect(i, c) for c in names]
-    if len(names) > MAX_EFFECTS:
-        elements[1:-1] = [Math("…", r"\dots")]
-    vector = left + " = (" + comma_list(elements) + ")"
-    yield single_line(conditional(vector, parents), "~", normal(mean, scale))
+    if not effects.positions:
+        elements = [notation.effect(i, c) for c in names]
+        if len(names) > MAX_EFFECTS:
+            elements[1:-1] = [Math("…", r"\dots")]
+        left = left + " = (" + comma_list(elements) + ")"
+    yield single_line(conditional(left, parents), "~", normal(mean, scale))
     if is_written_out(notation, i):
         yield from matrix_lines(notation, i)

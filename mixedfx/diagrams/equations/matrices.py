@@ -24,6 +24,8 @@ def is_written_out(notation: Notation, i: int) -> bool:
     if has_formula(notation, i):
         return True
     names = notation.random[i]
+    if notation.model.effects[i].positions:  # how many there are only data tell
+        return notation.estimates is not None and len(names) <= MAX_EFFECTS
     return len(names) <= MAX_EFFECTS and all(notation.subscripts[c].isdecimal() for c in names)
 
 

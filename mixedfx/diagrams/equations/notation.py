@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from itertools import count
 
 from mixedfx.covariance.registry import STRUCTURES
-from mixedfx.diagrams.equations.expressions import MINUS, PLUS, Summand, number
+from mixedfx.diagrams.equations.expressions import MINUS, PLUS, Summand, comma_list, number
 from mixedfx.diagrams.equations.values import Columns, Estimates
 from mixedfx.diagrams.graph.model_terms import HierarchicalModel
 from mixedfx.diagrams.graph.names import INTERCEPT, display_name, split_interaction
-from mixedfx.diagrams.graph.symbols import Math, sd_symbol
+from mixedfx.diagrams.graph.symbols import Math, covariance_symbol, sd_symbol
 from mixedfx.errors import ArgumentError
 
 # patsy's functions of which one call gives several columns; how many depends on data.
@@ -30,7 +30,8 @@ class Notation:
     model: HierarchicalModel
     fixed: tuple[str, ...]  # columns of the fixed part that have a coefficient
     random: tuple[tuple[str, ...], ...]  # columns of each random term
-    subscripts: Mapping[str, str]  # each column's number, or a name that stands for several columns
+    # Each column's number, or a name that stands for several; effects at positions have none.
+    subscripts: Mapping[str, str]
     estimates: Estimates | None
     digits: int
 
@@ -59,19 +60,27 @@ class Notation:
         name = Math.upright(subscript)
         return effects.symbol + Math(f"_{name.unicode},{indices}", f"_{{{name.latex},{indices}}}")
 
+    def effect_at_row(self, i: int) -> Math:
+        """The random effect at the position of a row."""
+        effects = self.model.effects[i]
+        at = comma_list([self.model.row_value(code) for code in effects.positions])
+        return effects.symbol.subscript(effects.factor.indices) + "[" + at + "]"
+
+    def are_several(self, i: int) -> bool:
+        """Whether a level has several effects of a term."""
+        return len(self.random[i]) > 1 or bool(self.model.effects[i].positions)
+
     def effects(self, i: int) -> Math:
         """All random effects of one level; bold if there are several."""
         symbol, factor = self.model.effects[i].symbol, self.model.effects[i].factor
         bold = Math(symbol.unicode, rf"\mathbf{{{symbol.latex}}}")
-        return (symbol if len(self.random[i]) == 1 else bold).subscript(factor.indices)
+        return (bold if self.are_several(i) else symbol).subscript(factor.indices)
 
     def scale(self, i: int) -> Math:
         """Standard deviation of a scalar term, or the symbol of a vector's covariance matrix."""
         effects = self.model.effects[i]
-        if len(self.random[i]) > 1:
-            if len(effects.columns) > 1:
-                return effects.scale
-            return Math("Σ", r"\Sigma").name_subscript(effects.factor.label)
+        if self.are_several(i):
+            return effects.scale if effects.are_several else covariance_symbol(effects.factor.label)
         return effects.scale if self.estimates is None else self.sd(i, self.random[i][0])
 
     def sd(self, i: int, column: str) -> Math:
@@ -129,7 +138,13 @@ def model_notation(
         raise ArgumentError(f"'{model.formula}' has an intercept; the columns given have none.")
     numbers = count(1)
     subscripts = {INTERCEPT: "0"}
-    for c in dict.fromkeys([*fixed, *(c for names in random for c in names)]):
+    by_column = [
+        c
+        for names, effects in zip(random, model.effects, strict=True)
+        for c in names
+        if not effects.positions
+    ]
+    for c in dict.fromkeys([*fixed, *by_column]):
         if c != INTERCEPT:
             several = columns is None and _is_multicolumn(c)
             subscripts[c] = column_label(c) if several else str(next(numbers))

@@ -37,12 +37,12 @@ def notes_of(notation: Notation) -> Iterator[str]:
         if left_out:
             yield f"Left out, as other columns imply it: {and_list(left_out)}."
     for i, names_of_effects in enumerate(notation.random):
-        if len(names_of_effects) > 1 and has_formula(notation, i):
-            effects = model.effects[i]
+        effects = model.effects[i]
+        if notation.are_several(i) and has_formula(notation, i):
             names = parameter_names(effects.term.structure, effects.factor.label)
             yield f"{notation.scale(i)}[s, t] is the covariance of the effects at s and t.{names}"
-        if len(names_of_effects) > 1 and not is_written_out(notation, i):
-            names = and_list(list(map(column_label, names_of_effects)))
+        if notation.are_several(i) and not is_written_out(notation, i):
+            names = and_list(list(map(column_label, effects.positions or names_of_effects)))
             yield f"{notation.scale(i)} is the covariance matrix of the effects of {names}."
 
 

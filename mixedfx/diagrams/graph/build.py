@@ -213,7 +213,7 @@ def _predictor_nodes(found: _Elements, model: HierarchicalModel) -> list[str]:
         if e.centered_at_mean and model.overall_mean is not None:
             mean = found.add("mean", "parameter", model.overall_mean, None)
             found.edges.append(Edge(mean, terms[i]))
-        scale = named(f"{'sd' if len(e.columns) == 1 else 'cov'} {e.term}")
+        scale = named(f"{'cov' if e.are_several else 'sd'} {e.term}")
         found.edges.append(Edge(found.add(scale, "parameter", e.scale, None), terms[i]))
         found.edges.extend(Edge(terms[k], terms[i]) for k in e.centered_at)
     parents = [terms[i] for i, e in enumerate(model.effects) if e.in_linear_predictor]

@@ -17,10 +17,11 @@ from itertools import cycle
 from mixedfx.diagrams.graph.names import INTERCEPT, column_names_in, display_name
 from mixedfx.diagrams.graph.nesting import GroupingFactor, grouping_factors
 from mixedfx.diagrams.graph.parts import FURTHER, MEAN, PartSymbols
-from mixedfx.diagrams.graph.symbols import Math, index_letter, scale_symbol
+from mixedfx.diagrams.graph.symbols import Math, covariance_symbol, index_letter, sd_symbol
 from mixedfx.errors import FormulaError
 from mixedfx.formula.expansion import terms_of
 from mixedfx.formula.parser import parse
+from mixedfx.formula.positions import has_positions, position_codes
 from mixedfx.formula.response import response_code
 from mixedfx.formula.terms import Formula, RandomTerm
 
@@ -41,10 +42,20 @@ class TermEffects:
     in_linear_predictor: bool  # whether no other term is centred at them
 
     @property
+    def positions(self) -> tuple[str, ...]:
+        """Variables whose values are the positions of the effects; none of effects of columns."""
+        return _positions(self.term)
+
+    @property
+    def are_several(self) -> bool:
+        """Whether a level has several effects, as far as the formula determines that."""
+        return len(self.columns) > 1 or bool(self.positions)
+
+    @property
     def indexed_symbol(self) -> Math:
         """The effects of one level; bold if there are several."""
         bold = Math(self.symbol.unicode, rf"\mathbf{{{self.symbol.latex}}}")
-        symbol = self.symbol if len(self.columns) == 1 else bold
+        symbol = bold if self.are_several else self.symbol
         return symbol.subscript(self.factor.indices)
 
 
@@ -157,9 +168,12 @@ def _effects(
     at_mean = centered_at.index(()) if intercepts and factor_of else None
     symbols = _effect_symbols(factor_of, centered_at, at_mean, mean, names)
     scales: list[Math] = []
-    for effects, factor in zip(columns, factor_of, strict=True):
+    for term, effects, factor in zip(formula.random, columns, factor_of, strict=True):
         one_factor = len(factors) == 1 and part == MEAN
-        scale = scale_symbol(effects, factor.label, single_factor=one_factor)
+        if len(effects) > 1 or _positions(term):
+            scale = covariance_symbol(factor.label)
+        else:
+            scale = sd_symbol(effects[0], factor.label, scalar=True, single_factor=one_factor)
         while scale in scales:
             scale = Math(scale.unicode + "′", f"{{{scale.latex}}}'")
         scales.append(scale)
@@ -176,6 +190,10 @@ def _effects(
         )
         for i, term in enumerate(formula.random)
     )
+
+
+def _positions(term: RandomTerm) -> tuple[str, ...]:
+    return position_codes(term.effects) if has_positions(term.structure) else ()
 
 
 def _centering_terms(

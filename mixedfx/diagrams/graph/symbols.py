@@ -77,8 +77,6 @@ def sd_symbol(effect: str, label: str, *, scalar: bool, single_factor: bool) -> 
     return sigma.name_subscript(name) if single_factor else sigma.name_subscript(label, name)
 
 
-def scale_symbol(columns: tuple[str, ...], label: str, *, single_factor: bool) -> Math:
-    """Symbol of a scalar term's standard deviation, or of a vector's covariance matrix."""
-    if len(columns) > 1:
-        return Math("Σ", r"\Sigma").name_subscript(label)
-    return sd_symbol(columns[0], label, scalar=True, single_factor=single_factor)
+def covariance_symbol(label: str) -> Math:
+    """Symbol of the covariance matrix of several effects."""
+    return Math("Σ", r"\Sigma").name_subscript(label)

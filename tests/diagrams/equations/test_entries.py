@@ -82,5 +82,20 @@ def test_a_structured_term_has_the_entry_of_its_matrix():
     assert "φ_site is the range" in text
 
 
+@pytest.mark.parametrize("of_fit", [False, True])
+def test_effects_at_the_levels_of_a_variable_are_no_slopes(of_fit):
+    formula = "y ~ visit + ar1(visit | id)"
+    repeated = pd.concat([DATA, DATA.assign(y=DATA["y"] + 1.0)], ignore_index=True)
+    written = mfx.lmer(formula, repeated).equation() if of_fit else mfx.equation(formula)
+    text = " ".join(str(written).split())
+    assert "yᵢⱼ | bᵢ ~ N(β₀ + β₁ visitᵢⱼ + bᵢ[visitᵢⱼ], σ²) bᵢ ~ N(0, Σ_id)" in text
+    assert "σ_visit" not in text
+
+
+def test_the_graph_of_effects_at_positions_has_their_covariance():
+    labels = [node.label for node in mfx.graph("y ~ x + exp(lon + lat | site)").nodes]
+    assert "Σ_site" in labels
+
+
 def test_independent_residuals_have_no_covariance():
     assert "Cov" not in str(_fit("y ~ visit").equation())
