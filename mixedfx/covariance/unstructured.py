@@ -7,6 +7,7 @@ Parameters are the entries of the lower triangle of Lambda, column by column: lm
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import ClassVar, Literal
 
@@ -107,6 +108,8 @@ class Unstructured(CovarianceStructure):
             return EntryCoordinates(k, np.arange(0), np.arange(0)), np.zeros(0)
         if k == r == 1:
             return _lower_triangle(1), np.abs(root[0])
+        if k == r == 2:
+            return _pivoted_pair(root)
         T, pivots, *_ = dgeqp3(root.T)
         rows, cols, reduced = _lower_trapezoid(k, r, tuple(pivots.tolist()))
         signs = np.where(T.diagonal() < 0.0, -1.0, 1.0)
@@ -188,13 +191,42 @@ def is_regular(factor: Matrix, tolerance: float) -> bool:
     k, squares = len(factor), float(np.vdot(factor, factor))
     if factor.shape != (k, k) or not 0.0 < squares < np.inf:
         return False
-    least = abs(float(math.prod(dgetrf(factor)[0].diagonal().tolist())))
-    least *= math.pow((k - 1) / squares, 0.5 * (k - 1))
+    least = _size_of_determinant(factor) * math.pow((k - 1) / squares, 0.5 * (k - 1))
     return least > max(tolerance, _ROOT_ROUNDING * math.sqrt(squares))
+
+
+def _size_of_determinant(A: Matrix) -> float:
+    """Absolute value of the determinant of a square matrix."""
+    if len(A) == 2:
+        a, b, c, d = A.ravel().tolist()
+        return abs(float(a * d - b * c))
+    return abs(float(math.prod(dgetrf(A)[0].diagonal().tolist())))
+
+
+def _rotated(first: Sequence[float], second: Sequence[float]) -> tuple[float, float, float]:
+    """Entries h, e and g of the rows (h, 0) and (e, g) that two rows of two are rotated to."""
+    (a, b), (c, d) = first, second
+    if b == 0.0:  # as they are, to the last digit
+        return a, c, d
+    h = math.hypot(a, b)
+    return h, (a * c + b * d) / h, (a * d - b * c) / h
+
+
+def _pivoted_pair(root: Matrix) -> tuple[EntryCoordinates, Vector]:
+    """The lower trapezoid of two rows, the longer one first, with a positive diagonal."""
+    first, second = root.tolist()
+    pivots = (1, 2)
+    if math.hypot(*second) > math.hypot(*first):
+        first, second, pivots = second, first, (2, 1)
+    h, e, g = _rotated(first, second)
+    return _lower_trapezoid(2, 2, pivots)[2], np.array([abs(h), math.copysign(1.0, h) * e, abs(g)])
 
 
 def lower_triangular_factor(factor: Matrix) -> Matrix:
     """Lower triangular L with ``L L' = F F'``, from the QR factorisation of ``F'``."""
+    if factor.shape == (2, 2):
+        h, e, g = _rotated(*factor.tolist())
+        return np.array([[h, 0.0], [e, g]])
     k = len(factor)
     if k == 1 or not np.logical_or.reduce(factor[_above_diagonal(factor.shape)]):
         return factor

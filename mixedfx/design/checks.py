@@ -44,10 +44,9 @@ def first_non_numeric(array: Any) -> str:
 def check_finite(what: str, values: Vector, index: pd.Index) -> None:
     """Raise for values that are infinite, undefined, or too large or small to be squared."""
     # A sum of squares within the range implies that every value is: one pass for most columns.
+    if _SMALLEST**2 * len(values) < float(np.vdot(values, values)) < _LARGEST**2:
+        return
     with np.errstate(all="ignore"):
-        squares = float(values @ values)
-        if _SMALLEST**2 * len(values) < squares < _LARGEST**2:
-            return
         bad = np.flatnonzero(~np.isfinite(values))
         size = float(np.abs(values).max(initial=0.0))
     if not len(bad) and (size >= _LARGEST or 0.0 < size <= _SMALLEST):
@@ -64,8 +63,7 @@ def check_finite(what: str, values: Vector, index: pd.Index) -> None:
 
 def are_finite(columns: Matrix) -> bool:
     """Whether sums of squares show that each column has finite values of a usual size, not zero."""
-    with np.errstate(all="ignore"):
-        return are_usual(np.einsum("nk,nk->k", columns, columns), len(columns))
+    return are_usual(np.einsum("nk,nk->k", columns, columns), len(columns))
 
 
 def are_usual(squares: Vector, n: int) -> bool:

@@ -194,10 +194,10 @@ def _codes_without_dates(formula: Formula) -> tuple[str, ...]:
     return tuple(_covariate_codes(replace(formula, random=columns_of)))
 
 
-def check_dates(formula: Formula, columns: UsedColumns) -> None:
+def check_dates(formula: Formula, columns: UsedColumns, read: Mapping[str, TableColumn]) -> None:
     """Refuse dates and durations as covariates, but positions, or as the response."""
     for code in _codes_without_dates(formula):
-        if code in columns and is_date(columns.array(code)):
+        if isinstance(read.get(code), _OtherColumn) and is_date(columns.array(code)):
             name = decode(code)
             days = f"data[{name!r}]"
             if getattr(columns[code].dtype, "kind", "") == "M":

@@ -21,9 +21,10 @@ from mixedfx._names import column_label, decode
 from mixedfx.covariance.registry import STRUCTURES
 from mixedfx.design.categories import Categories, categories_read
 from mixedfx.design.checks import check_finite, independent_columns
-from mixedfx.design.evaluation import build_matrices, find_row_dependent, learn_design_infos
+from mixedfx.design.evaluation import build_matrices, learn_design_infos
 from mixedfx.design.random import build_random_terms, subset_random_terms
 from mixedfx.design.residual import ResidualRows, ResidualSpec
+from mixedfx.design.row_dependence import row_dependent_factors
 from mixedfx.design.rows import RandomTermRows
 from mixedfx.design.spec import RandomTermSpec
 from mixedfx.errors import DispersionError
@@ -161,7 +162,7 @@ def build_dispersion(
     slopes = [term.effects != "1" for term in formula.random]
     texts = [t.effects for t, has_slopes in zip(formula.random, slopes, strict=True) if has_slopes]
     infos = learn_design_infos([terms_of(text) for text in (formula.fixed, *texts)], variables, env)
-    row_dependent = find_row_dependent(infos, variables, env, len(index))
+    row_dependent = row_dependent_factors(infos, variables, env, len(index))
     D, *matrices = build_matrices(infos, variables, len(index))
     info, names = infos[0], tuple(map(column_label, infos[0].column_names))
     for j, name in enumerate(names):

@@ -83,7 +83,7 @@ def evaluate(
     check_factors(termlists[: len(texts)], variables, n)
     infos = learn_design_infos(termlists, variables, env)
     check_columns(infos[: len(texts)], n)
-    row_dependent = find_row_dependent(infos[: len(texts)], variables, env, n)
+    row_dependent = row_dependent_factors(infos[: len(texts)], variables, env, n)
     matrices = build_matrices(infos, variables, n)
     if is_learned:
         response: tuple[Any, ...] = (built_response(infos[-1], matrices.pop(), variables),)
@@ -112,14 +112,6 @@ def learn_design_infos(
     except Exception as error:
         _fail_learning(error, termlists, variables, env)
     return infos
-
-
-def find_row_dependent(
-    infos: Sequence[DesignInfo], variables: Mapping[str, Any], env: EvalEnvironment, n: int
-) -> tuple[str, ...]:
-    """Find the factors that are computed from other rows than their own."""
-    with np.errstate(all="ignore"):
-        return row_dependent_factors(infos, variables, env, n)
 
 
 def built_response(info: DesignInfo, matrix: Matrix, variables: Mapping[str, Any]) -> Any:

@@ -138,10 +138,11 @@ def row_dependent_factors(
     for factor, state in states.items():
         if is_rowwise(factor.code, variables, env):
             continue
-        whole = factor.eval_once(state, variables)
-        term = EvaluatedTerm(factor.code, whole, partial(factor.eval, state))
-        if depends_on_rows(term, variables, n):
-            found.append(factor.code)
+        with np.errstate(all="ignore"):
+            whole = factor.eval_once(state, variables)
+            term = EvaluatedTerm(factor.code, whole, partial(factor.eval, state))
+            if depends_on_rows(term, variables, n):
+                found.append(factor.code)
     return tuple(found)
 
 

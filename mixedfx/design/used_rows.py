@@ -97,7 +97,7 @@ def used_rows(
     for name, part in {"": formula, **parts}.items():
         found = read.get(name, variables)
         if name != "residual":  # whose columns are positions and subjects
-            check_dates(part, found)
+            check_dates(part, found, by_name)
         check_text_numbers(part, found, by_name, frame.index, two_levels=family.takes_trials)
     formulas = [formula, *parts.values()]
     terms = evaluate_terms(formulas, columns, env, len(frame))

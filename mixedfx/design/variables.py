@@ -89,9 +89,8 @@ class Numbers(Variable):
         """Rows without a value; None if there are none."""
         if self.values.dtype.kind != "f":
             return None
-        with np.errstate(all="ignore"):
-            if not math.isnan(self.values @ self.values):  # squares of numbers add up to one
-                return None
+        if not math.isnan(np.vdot(self.values, self.values)):  # squares of numbers add up to one
+            return None
         return np.isnan(self.values)
 
     def used(self, keep: Mask | None) -> Variable:

@@ -34,7 +34,7 @@ from mixedfx.estimation.least_squares import least_squares_result
 from mixedfx.estimation.optimizer_result import Control, OptimizerResult
 from mixedfx.estimation.refinement import refine
 from mixedfx.estimation.starting_values import moment_estimates
-from mixedfx.estimation.starts import can_have_several_minima, grid_minima
+from mixedfx.estimation.starts import GridPoint, can_have_several_minima, grid_minima
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.scaled import check_positive_pwrss
@@ -125,7 +125,8 @@ class Profiled:
             yield first
         if balanced is not None and ends and _is_inside(ends[-1]):
             return  # at the only minimum
-        yield from _starts_by_grid(likelihood, at, first, ends, is_first)
+        grid = grid_minima(likelihood) if several else []
+        yield from _starts_by_grid(grid, at, first, ends, is_first)
         end = min(ends, key=lambda end: end.value, default=None)
         if end is None or all(structure.linear for structure, _ in parametrization.terms):
             return  # of a structure that is linear there is one minimum by the correlations
@@ -135,16 +136,16 @@ class Profiled:
 
 
 def _starts_by_grid(
-    likelihood: GaussianLikelihood,
+    grid: Sequence[GridPoint],
     at: Callable[[Vector], ScaledDeviance],
     first: ScaledDeviance,
     ends: Sequence[Descent],
     first_is_used: bool,
 ) -> Iterator[ScaledDeviance]:
     """Moment estimates unless they are used, and the points of the grid beside which none ended."""
-    grid, terms = grid_minima(likelihood), likelihood.parametrization.terms
+    parametrization = first.likelihood.parametrization
     # Of scalar terms the grid is one of all parameters: moment estimates add no minimum.
-    all_on_grid = bool(grid) and all(position.k == 1 for _, position in terms)
+    all_on_grid = bool(grid) and max(parametrization.widths) == 1
     if not first_is_used:
         value = _deviance_at_start(first) if grid or ends else -np.inf
         known = min((end.value for end in ends), default=np.inf)
@@ -155,7 +156,7 @@ def _starts_by_grid(
     for point in grid:
         # An end above the point is of another minimum, however near.
         if not any(end.value <= point.value and point.is_beside(end.scaled) for end in ends):
-            yield at(likelihood.parametrization.to_params(point.factors))
+            yield at(parametrization.to_params(point.factors))
     if grid and not first_is_used and not all_on_grid:
         yield first
 

@@ -177,7 +177,7 @@ def well_conditioned(M: Matrix, w: Vector | None) -> ColumnBasis | None:
     means = np.zeros(k)
     total = float(n) if w is None else float(w.sum())
     if k > 1 and (M[:, 0] == 1.0).all():
-        means[1:] = (np.add.reduce(M[:, 1:]) if w is None else w @ M[:, 1:]) / total
+        means[1:] = (M[:, 0] if w is None else w) @ M[:, 1:] / total
     centred = M - means if means.any() else M
     weighted = centred if w is None else np.sqrt(w)[:, None] * centred
     products = weighted.T @ weighted

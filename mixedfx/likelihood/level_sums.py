@@ -34,7 +34,7 @@ def column_products(columns: list[Vector], w: Vector | None) -> Matrix:
     for i in range(m):
         left = columns[i] if w is None else w * columns[i]
         for j in range(i + 1):
-            products[i, j] = products[j, i] = left @ columns[j]
+            products[i, j] = products[j, i] = np.vdot(left, columns[j])
     return products
 
 

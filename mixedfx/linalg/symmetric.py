@@ -6,6 +6,8 @@ lower triangle is read.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 from scipy.linalg.lapack import dgecon, dgetrf, dgetrs, dposv, dsyevd
@@ -21,6 +23,10 @@ def eigenvalues(A: Matrix) -> Vector:
     """Eigenvalues (k,), ascending."""
     if len(A) < 2:
         return A.reshape(-1).copy()
+    if len(A) == 2:
+        a, _, b, d = A.ravel().tolist()
+        middle, radius = 0.5 * (a + d), math.hypot(0.5 * (a - d), b)
+        return np.array([middle - radius, middle + radius])
     values, _, info = dsyevd(A, compute_v=0, lower=1)
     _check(info)
     return np.asarray(values)
