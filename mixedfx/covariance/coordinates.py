@@ -29,7 +29,9 @@ Ints = npt.NDArray[np.intp]
 def concatenate(parts: Iterable[Vector]) -> Vector:
     """One vector of the terms' parts, empty without terms."""
     found = list(parts)
-    return found[0] if len(found) == 1 else np.concatenate([np.zeros(0), *found])
+    if len(found) < 2:
+        return found[0] if found else np.zeros(0)
+    return np.concatenate(found)
 
 
 class TermCoordinates(Protocol):

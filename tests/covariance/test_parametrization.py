@@ -12,12 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mixedfx.covariance.components import Positions
 from mixedfx.covariance.parametrization import (
     Parametrization,
     canonical_signs,
     identity_params,
 )
-from mixedfx.covariance.unstructured import relative_factor
+from mixedfx.covariance.unstructured import (
+    Unstructured,
+    lower_triangular_factor,
+    relative_factor,
+)
 
 STRUCTURES = ("us", "diag")
 numbers = st.floats(-1e3, 1e3).map(lambda v: 0.0 if abs(v) < 1e-6 else v)
@@ -278,3 +283,31 @@ def test_factor_of_lambda_lambda_gives_the_same_covariance(case):
     factors = [relative_factor(cov) for cov in _covariances(parametrization, theta)]
     for cov, lam in zip(_covariances(parametrization, theta), factors, strict=True):
         np.testing.assert_allclose(lam @ lam.T, cov, rtol=0, atol=1e-12 * max(cov.max(), 1e-30))
+
+
+def two_row_factors():
+    rng = np.random.default_rng(5)
+    for i in range(200):
+        F = rng.normal(size=(2, 2)) * 10.0 ** rng.uniform(-4.0, 4.0, size=(2, 1 + i % 2))
+        F[0, 1] *= i % 3 > 0  # some are triangular
+        yield F
+
+
+def test_triangular_factors_of_two_rows_have_the_covariance():
+    for F in two_row_factors():
+        L = lower_triangular_factor(F)
+        assert L[0, 1] == 0.0
+        np.testing.assert_allclose(L @ L.T, F @ F.T, rtol=0.0, atol=1e-15 * np.abs(F @ F.T).max())
+
+
+def test_coordinates_of_two_rows_have_the_longer_first_and_reproduce_their_factor():
+    structure, at = Unstructured(), Positions(2)
+    for F in two_row_factors():
+        coordinates, x = structure.rank_reduced(F, at)
+        G = coordinates.factor(x)
+        np.testing.assert_allclose(G @ G.T, F @ F.T, rtol=0.0, atol=1e-15 * np.abs(F @ F.T).max())
+        assert x[0] == pytest.approx(np.linalg.norm(F, axis=1).max())
+        assert (x[[0, 2]] >= 0.0).all()
+        again, same = structure.rank_reduced(G, at)
+        assert again is coordinates
+        np.testing.assert_array_equal(same, x)
