@@ -11,10 +11,8 @@ from patsy import EvalEnvironment
 
 from mixedfx._other_programs import GENERALIZED_ARGUMENTS, explains_arguments
 from mixedfx.api import check_control, checked_start, warned_results
-from mixedfx.design.build import Design, build, build_several
-from mixedfx.design.family_residual import FamilyResidual
-from mixedfx.design.predictors import check_other_columns, check_zeros, family_with, with_predictors
-from mixedfx.errors import ArgumentError, check_count
+from mixedfx.design.predictors import family_design, family_with
+from mixedfx.errors import check_count
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.families.family import Family
@@ -229,7 +227,8 @@ def fit_generalized_formula(
         if table is None:
             return _fit_blocks(parsed, source, family, options, env)
         data, options = table.frame, replace(options, weights=table.weights)
-    design = _design(parsed, data, family, options, env, nagq)
+    given = {"weights": options.weights, "offset": options.offset, "family": family, "env": env}
+    design = family_design(parsed, data, options.parts, nagq, options.relmat, given)
     if table is not None:
         design = table.counted(design)
     spec = design.spec
@@ -248,6 +247,7 @@ def _request(
     formula: Formula, source: DataSource, family: Family, options: GeneralizedOptions, nagq: int
 ) -> merging.TableRequest:
     """What is asked of a source."""
+    given = {"relmat": options.relmat, "priors": options.priors} | options.parts
     return merging.TableRequest(
         source,
         formula,
@@ -256,19 +256,8 @@ def _request(
         weights=options.weights,
         offset=options.offset,
         is_chunked=options.chunk_rows is not None,
-        in_memory_for=_reason_for_memory(formula, options, nagq),
+        in_memory_for=loading.reason_for_memory(formula, nagq, given),
     )
-
-
-def _reason_for_memory(formula: Formula, options: GeneralizedOptions, nagq: int) -> str | None:
-    """What of a model needs all rows at once; None where sums over blocks of them are enough."""
-    if nagq != 1:
-        return f"nagq={nagq}"
-    given = {"relmat": options.relmat, "priors": options.priors} | options.parts
-    for name, value in given.items():
-        if value is not None:
-            return f"{name}="
-    return loading.term_of_all_rows(formula)
 
 
 def _fit_blocks(
@@ -284,30 +273,3 @@ def _fit_blocks(
         family, options.control or Control(), lambda size: checked_start(options.start, size)
     )
     return streamed_fit.fit_generalized_source(formula, source, arguments, env, how)
-
-
-def _design(
-    formula: Formula,
-    data: Any,
-    family: Family,
-    options: GeneralizedOptions,
-    env: EvalEnvironment,
-    nagq: int,
-) -> Design:
-    """Design of all predictors."""
-    given = {"weights": options.weights, "offset": options.offset, "family": family, "env": env}
-    parts = options.parts
-    if not parts:
-        design = build(formula, data, relmat=options.relmat, **given)
-        residual = FamilyResidual(design.spec.family, nagq)
-        return replace(design, spec=replace(design.spec, residual=residual))
-    if options.relmat is not None:
-        raise ArgumentError(
-            f"{' and '.join(f'{name}=' for name in parts)} with relmat= are not supported: leave "
-            "one of the two out."
-        )
-    design, designs = build_several(formula, parts, data, **given)
-    check_other_columns(design, designs)
-    if "zero_inflation" in parts:
-        check_zeros(design, parts["zero_inflation"])
-    return with_predictors(design, designs, parts, nagq)

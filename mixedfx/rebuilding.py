@@ -63,7 +63,12 @@ class Criterion:
     env: EvalEnvironment  # names that the fit's own does not have
 
     def check(self, fit: FittedModel) -> None:
-        """Raise ArgumentError for REML of a generalised model."""
+        """Raise ArgumentError for a fit with priors, and for REML of a generalised model."""
+        if fit.priors.specified:
+            raise ArgumentError(
+                "update() does not know which priors the parameters of another formula have: call "
+                "the function that made the fit anew, with priors=."
+            )
         if self.reml and not fit.spec.residual.linear:
             raise ArgumentError("reml=True: a generalised model is fitted by maximum likelihood.")
 
@@ -72,11 +77,6 @@ def updated(
     fit: FittedModel, formula: Formula, data: pd.DataFrame | None, how: Criterion
 ) -> FittedModel:
     """Fit another formula to the rows of a fit, further columns from ``data``."""
-    if fit.priors.specified:
-        raise ArgumentError(
-            "update() does not know which priors the parameters of another formula have: call "
-            "the function that made the fit anew, with priors=."
-        )
     how.check(fit)
     own = fit.rows.model_frame
     frame = own if data is None else _with_columns(own, data)

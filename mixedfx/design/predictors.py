@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mixedfx._names import decode
-from mixedfx.design.build import Design, subset_rows
+from mixedfx.design.build import Design, build, build_several, subset_rows
 from mixedfx.design.family_residual import FamilyResidual
 from mixedfx.design.residual import ResidualRows
 from mixedfx.errors import ArgumentError, ResponseError
@@ -175,6 +175,31 @@ class PredictorRows(ResidualRows):
 def predictor_designs(design: Design) -> list[Design]:
     """Design of each predictor, that of the mean first."""
     return [design, *design.rows.residual.designs.values()]
+
+
+def family_design(
+    formula: Formula,
+    data: Any,
+    parts: Mapping[str, Formula],
+    nagq: int,
+    relmat: Mapping[str, Any] | None,
+    given: Mapping[str, Any],
+) -> Design:
+    """Design of a generalised model, with those of its further predictors if it has any."""
+    if not parts:
+        design = build(formula, data, relmat=relmat, **given)
+        residual = FamilyResidual(design.spec.family, nagq)
+        return replace(design, spec=replace(design.spec, residual=residual))
+    if relmat is not None:
+        raise ArgumentError(
+            f"{' and '.join(f'{name}=' for name in parts)} with relmat= are not supported: leave "
+            "one of the two out."
+        )
+    design, designs = build_several(formula, parts, data, **given)
+    check_other_columns(design, designs)
+    if "zero_inflation" in parts:
+        check_zeros(design, parts["zero_inflation"])
+    return with_predictors(design, designs, parts, nagq)
 
 
 def with_predictors(

@@ -44,7 +44,7 @@ from mixedfx.results.simulation import SimulationMixin
 from mixedfx.results.summary import criterion, summarize
 from mixedfx.results.validation import ValidationMixin
 from mixedfx.results.variance_tests import VarianceTestsMixin
-from mixedfx.streamed import refitting, updating
+from mixedfx.streamed import merged_updating, refitting, updating
 
 if TYPE_CHECKING:
     from mixedfx.results.plot_accessor import PlotAccessor
@@ -214,7 +214,8 @@ class Results(
             changes the response. Without a dot on the right it is a formula of its own.
         data : DataFrame or source of rows, optional
             Where further columns are, in rows with the labels of those that this fit used. Where
-            these were read in chunks it is their source, which is read again.
+            these were read in chunks, or equal ones merged, it is their source, which is read
+            again.
         reml : bool, optional
             REML or maximum likelihood; by default as this fit.
         engine : {"auto", "statsmodels", "profiled", "em", "iterative"}
@@ -260,8 +261,11 @@ class Results(
             control=_control(control),
             env=EvalEnvironment.capture(2),
         )
-        in_chunks = isinstance(self.model.rows, streamed_rows.StreamedRows)
-        change = updating.updated_from_source if in_chunks else updated
+        change = updated
+        if isinstance(self.model.rows, streamed_rows.StreamedRows):
+            change = updating.updated_from_source
+        elif merged_updating.is_of_source(self.model, data):
+            change = merged_updating.updated_from_merged_source
         changed = change(
             self.model, formula_updating.update_formula(self.formula, formula), data, how
         )

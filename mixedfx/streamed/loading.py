@@ -49,6 +49,16 @@ def reason_for_all_rows(
     return term_of_all_rows(formula)
 
 
+def reason_for_memory(formula: Formula, nagq: int, given: Mapping[str, Any]) -> str | None:
+    """What of a generalised model needs all rows at once; None where blocks of them are enough."""
+    if nagq != 1:
+        return f"nagq={nagq}"
+    for name, value in given.items():
+        if value is not None:
+            return f"{name}="
+    return term_of_all_rows(formula)
+
+
 def term_of_all_rows(formula: Formula) -> str | None:
     """A random term that needs all rows at once."""
     for term in formula.random:

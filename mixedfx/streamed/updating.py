@@ -78,13 +78,18 @@ def updated_from_source(
         source, n = CompleteSource(source, rows.design), rows.n
     fit_again = _linear if fit.spec.residual.linear else _generalized
     changed = fit_again(request, formula, source, env, how)
-    again = changed.rows
-    if again.n + again.n_dropped != n:
-        raise SourceChangedError(
-            f"this fit is of {n:,} rows, and the source has {again.n + again.n_dropped:,} of that "
-            "kind: an update is of the same rows. For other rows call lmer() or glmer() anew."
-        )
+    check_same_rows(changed, n)
     return changed
+
+
+def check_same_rows(changed: FittedModel, n: int) -> None:
+    """Raise where a source does not have so many rows, those of the fit."""
+    found = changed.nobs + changed.rows.n_dropped
+    if found != n:
+        raise SourceChangedError(
+            f"this fit is of {n:,} rows, and the source has {found:,} of that kind: an update is "
+            "of the same rows. For other rows call lmer() or glmer() anew."
+        )
 
 
 def _linear(
