@@ -65,5 +65,10 @@ def test_a_thousand_bootstrap_draws(benchmark, sleep):
     assert len(run.draws) + len(run.failures) == 1000
 
 
+def test_ten_bootstrap_draws_of_73421_rows(benchmark, ratings):
+    run = benchmark.pedantic(ratings.bootstrap, (10,), {"rng": 1, "progress": False}, rounds=3)
+    assert len(run.draws) == 10
+
+
 def test_profile_intervals_of_every_parameter(benchmark, sleep):
     assert len(benchmark(sleep.conf_int, method="profile")) == 6
