@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import linalg, sparse
+from scipy import sparse
 
 from mixedfx._cached import cached_property
 from mixedfx.bayes.convergence import convergence_problems
@@ -33,6 +33,7 @@ from mixedfx.errors import PriorError, check_count, check_flag
 from mixedfx.estimation.dispersion.identified import scale_design
 from mixedfx.likelihood.accumulate import sparse_Z
 from mixedfx.linalg.random_streams import spawn_generators
+from mixedfx.linalg.triangular import solve_upper
 from mixedfx.priors.distributions import Flat
 from mixedfx.priors.specification import NO_PRIORS, PriorSpecification
 from mixedfx.residuals.log_linear import LocationScale
@@ -285,7 +286,7 @@ def _draw_effects_vectorized(
         basis.T @ by_group[s.group][:, s.columns]
         for s, basis in zip(crossprod.term_positions, crossprod.bases, strict=True)
     )
-    shift = beta if crossprod.qr_R is None else linalg.solve_triangular(crossprod.qr_R, beta.T).T
+    shift = solve_upper(crossprod.qr_R, beta.T).T
     natural = _restore_constants(crossprod.ols_coef + shift, posterior.priors)
     return ParameterDraws(params, natural, by_term)
 

@@ -49,6 +49,7 @@ from mixedfx.likelihood.generalized.likelihood import (
 )
 from mixedfx.likelihood.generalized.rows import GeneralizedRows
 from mixedfx.linalg.blas_threads import single_threaded_blas
+from mixedfx.linalg.triangular import solve_upper
 from mixedfx.linalg.trust_region import TrustRegionResult
 from mixedfx.priors.distributions import Constant, Flat, Gamma
 from mixedfx.priors.specification import FamilyPriors
@@ -161,14 +162,14 @@ class JointPrior:
         """Log prior density of coefficients in the basis of X, and its gradient."""
         if not len(in_basis):
             return 0.0, in_basis
-        beta = linalg.solve_triangular(self.qr_R, in_basis)
+        beta = solve_upper(self.qr_R, in_basis)
         normal = np.isfinite(self.priors.coef_sd) & (self.priors.coef_sd > 0.0)
         mean, sd = self.priors.coef_mean[normal], self.priors.coef_sd[normal]
         scaled = (beta[normal] - mean) / sd
         value = -float((0.5 * scaled**2 + np.log(sd) + 0.5 * np.log(2.0 * np.pi)).sum())
         by_beta = np.zeros(len(beta))
         by_beta[normal] = -scaled / sd
-        return value, linalg.solve_triangular(self.qr_R, by_beta, trans="T")
+        return value, solve_upper(self.qr_R, by_beta, transposed=True)
 
 
 class JointPosterior(MarginalObjective):

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import linalg, sparse
+from scipy import sparse
 from scipy.linalg.lapack import dpotrf, dtrtri
 
 from mixedfx.covariance.parametrization import Parametrization
@@ -34,6 +34,7 @@ from mixedfx.likelihood.level_sums import (
 )
 from mixedfx.linalg.cholesky.block_matrix import BlockLayout, BlockMatrix, BlockPattern, LevelPairs
 from mixedfx.linalg.symmetric import eigenvectors
+from mixedfx.linalg.triangular import solve_upper
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -353,8 +354,7 @@ def centred_response(X: Matrix, y: Vector, w: Vector | None) -> tuple[float, Vec
 
 def _shifted(coef: Vector, qr_R: Matrix | None, shift: float) -> Vector:
     """Coefficients of X from those of ``X qr_R^-1``, of a response that was shifted."""
-    if qr_R is not None:
-        coef = np.asarray(linalg.solve_triangular(qr_R, coef))
+    coef = solve_upper(qr_R, coef)
     if shift != 0.0:
         coef = coef.copy()
         coef[0] += shift

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-from scipy import linalg
 
 from mixedfx._arrays import set_readonly
+from mixedfx.linalg.triangular import solve_upper
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -23,17 +23,14 @@ Matrix = npt.NDArray[np.float64]
 
 def combinations_in_basis(rows: Matrix, qr_R: Matrix | None) -> Matrix:
     """Combinations ``L qr_R^-1`` of the coefficients of ``X qr_R^-1``, (r, p)."""
-    if qr_R is None:
-        return rows
     # Rows of NaN, where a value is missing, stay so.
-    solved = linalg.solve_triangular(qr_R, rows.T, trans="T", check_finite=False)
-    return np.asarray(solved.T)
+    return solve_upper(qr_R, rows.T, transposed=True).T
 
 
 def orthonormal_rows(rows: Matrix, qr_R: Matrix | None) -> tuple[Matrix, Matrix]:
     """Orthonormal rows Q of coefficients of ``X qr_R^-1``, and T with ``Q qr_R = T rows``."""
     Q, R = np.linalg.qr(combinations_in_basis(rows, qr_R).T)
-    return np.asarray(Q.T), np.asarray(linalg.solve_triangular(R, np.eye(len(rows)), trans="T"))
+    return np.asarray(Q.T), solve_upper(R, np.eye(len(rows)), transposed=True)
 
 
 @dataclass(frozen=True)

@@ -251,9 +251,7 @@ class CrossProducts:
 
     def coefficients(self, in_basis: Vector) -> Vector:
         """``beta`` of ``qr_R (beta - ols_coef)``."""
-        if self.qr_R is not None:
-            in_basis = solve_upper(self.qr_R, in_basis)
-        return np.asarray(self.ols_coef + in_basis)
+        return np.asarray(self.ols_coef + solve_upper(self.qr_R, in_basis))
 
     def vcov_of_coefficients(self, in_basis: Matrix) -> Matrix:
         """Covariance of the coefficients of X from that of ``X qr_R^-1``."""

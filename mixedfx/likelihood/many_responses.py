@@ -16,13 +16,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-from scipy import linalg
 
 from mixedfx.design.rows import ModelRows
 from mixedfx.likelihood.accumulate import sparse_Z
 from mixedfx.likelihood.coefficient_covariance import combinations_in_basis
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.linalg.cholesky.batched import factorize_levels
+from mixedfx.linalg.triangular import solve_upper
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -162,8 +162,7 @@ class ManyResponses:
 
     def coefficients(self, point: ResponsePoint, which: Codes) -> Matrix:
         """Coefficients of X, (p, B)."""
-        own, R = self.ols[:, which] + point.beta, self.crossprod.qr_R
-        return own if R is None else np.asarray(linalg.solve_triangular(R, own))
+        return solve_upper(self.crossprod.qr_R, self.ols[:, which] + point.beta)
 
     def variances(self, point: ResponsePoint, rows: Matrix) -> Matrix:
         """Variances of combinations (r, p) of the coefficients of X, (r, B)."""

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import linalg
 
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.linalg.cholesky.block_matrix import Ints
+from mixedfx.linalg.triangular import solve_upper
 
 Matrix = npt.NDArray[np.float64]
 Array = npt.NDArray[np.float64]
@@ -40,8 +40,8 @@ class ProjectedBlocks:
     def of(cls, crossprod: CrossProducts, *, reml: bool) -> ProjectedBlocks:
         """Make the columns of X orthonormal."""
         p = crossprod.p if reml else 0
-        R = np.linalg.cholesky(crossprod.XytXy[:p, :p]).T
-        inverse = np.asarray(linalg.solve_triangular(R, np.eye(p)) if p else R, dtype=np.float64)
+        R = np.asarray(np.linalg.cholesky(crossprod.XytXy[:p, :p]).T, float)
+        inverse = solve_upper(R, np.eye(p))
         U = [
             np.tensordot(inverse.T, ZtXy[:, :p], axes=(1, 1)).transpose(1, 0, 2)
             for ZtXy in crossprod.ZtXy

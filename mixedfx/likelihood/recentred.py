@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy import linalg
 
 from mixedfx.likelihood.accumulate import ILL_CONDITIONED
 from mixedfx.likelihood.crossproducts import CrossProducts, in_bases
+from mixedfx.linalg.triangular import solve_upper
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -36,7 +36,7 @@ class LeastSquares(NamedTuple):
     @property
     def ols_coef(self) -> Vector:
         """Coefficients of the columns of X."""
-        return linalg.solve_triangular(self.R, self.coef) if len(self.coef) else self.coef
+        return solve_upper(self.R, self.coef)
 
     def products(self, products: Matrix) -> Matrix:
         """Products of the columns from those of the others, symmetric."""
@@ -49,8 +49,8 @@ def least_squares(products: Matrix, n: int, R: Matrix, coef: Vector) -> LeastSqu
     p = len(coef)
     T = np.eye(p + 1)
     if p and smallest_eigenvalue(products[:p, :p]) <= ILL_CONDITIONED:
-        root = np.linalg.cholesky(products[:p, :p] / n).T
-        T[:p, :p] = linalg.solve_triangular(root, np.eye(p))
+        root = np.asarray(np.linalg.cholesky(products[:p, :p] / n).T, float)
+        T[:p, :p] = solve_upper(root, np.eye(p))
         R, coef = root @ R, root @ coef
         products = T.T @ products @ T
     if p:

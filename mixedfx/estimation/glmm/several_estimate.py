@@ -13,7 +13,6 @@ from typing import Any, Self, cast
 
 import numpy as np
 import numpy.typing as npt
-from scipy import linalg
 
 from mixedfx.design.build import Design
 from mixedfx.design.predictors import predictor_designs
@@ -32,6 +31,7 @@ from mixedfx.likelihood.pls import Solution
 from mixedfx.likelihood.prediction_variance import ParameterUncertainty
 from mixedfx.linalg.cholesky.numeric import SchurComplement
 from mixedfx.linalg.cholesky.restricted import RestrictedColumns
+from mixedfx.linalg.triangular import solve_upper
 from mixedfx.residuals.family_distribution import normal_quantiles
 from mixedfx.residuals.model import ResidualParameter, family_components
 from mixedfx.residuals.predictive import Predictive
@@ -297,9 +297,7 @@ def _moved(fit: Any, step: Vector, rng: np.random.Generator) -> tuple[Vector, tu
     """Linear predictor at a step of the free parameters and at effects drawn, and these."""
     estimate, solution = fit.residual, fit.solution
     own = step[estimate.order][estimate.n_own : estimate.n_own + len(estimate.beta)]
-    change = np.zeros(0)
-    if len(own):
-        change = linalg.solve_triangular(solution.crossprod.qr_R, own)
+    change = solve_upper(solution.crossprod.qr_R, own)
     effects = []
     covariances = solution.conditional_covariances()
     for b, cov in zip(solution.conditional_modes(), covariances, strict=True):

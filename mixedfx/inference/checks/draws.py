@@ -37,6 +37,7 @@ from mixedfx.inference.sampled_rows import with_rows
 from mixedfx.inference.simulation import ResponseDistribution, response_distribution
 from mixedfx.likelihood.accumulate import sparse_Z
 from mixedfx.likelihood.pls import Solution
+from mixedfx.linalg.triangular import solve_upper
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -191,9 +192,5 @@ def _generalized_least_squares(solution: Solution, XtVy: Vector) -> Vector:
     """``(X'V^-1 X)^-1 X'V^-1 y`` from the Schur complement, in the basis of X."""
     p, R = len(XtVy), solution.crossprod.qr_R
     information = solution.schur.matrix[:p, :p]
-    if R is None:
-        return np.asarray(linalg.solve(information, XtVy, assume_a="sym"))
-    in_basis = linalg.solve_triangular(R, XtVy, trans="T")
-    return np.asarray(
-        linalg.solve_triangular(R, linalg.solve(information, in_basis, assume_a="sym"))
-    )
+    in_basis = solve_upper(R, XtVy, transposed=True)
+    return solve_upper(R, np.asarray(linalg.solve(information, in_basis, assume_a="sym")))

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import linalg
 
 from mixedfx._arrays import column_of_ones
 from mixedfx.design.build import Design
@@ -36,6 +35,7 @@ from mixedfx.likelihood.recentred import at_unit_length, is_identity
 from mixedfx.likelihood.stream.assembly import StreamedModel
 from mixedfx.likelihood.stream.submodels import TermChanges
 from mixedfx.likelihood.stream.sums import ReductionPlan, RowSums
+from mixedfx.linalg.triangular import solve_upper
 from mixedfx.sources.array_blocks import ArrayBlocks
 
 Vector = npt.NDArray[np.float64]
@@ -250,7 +250,7 @@ def rows_of_submodel(rows: BlockedRows, design: Design, columns: Combinations) -
         A = rows.qr_R @ columns.fixed
         R = np.asarray(np.linalg.qr(A, mode="r"))
         R = R * np.where(np.diag(R) < 0.0, -1.0, 1.0)[:, None]
-        T = stored.T @ linalg.solve_triangular(R, A.T, trans="T").T if len(R) else T[:, :0]
+        T = stored.T @ solve_upper(R, A.T, transposed=True).T
     pattern = terms.pattern(rows.pattern)
     shared: dict[str, Any] = {
         "qr_R": R,
