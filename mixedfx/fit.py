@@ -18,7 +18,7 @@ from mixedfx.design.build import Design
 from mixedfx.design.family_residual import FamilyResidual
 from mixedfx.design.known_levels import check_plain_levels
 from mixedfx.errors import EngineRefusal, check_choice
-from mixedfx.estimation import compound_symmetry, dispatch, iterative, nested
+from mixedfx.estimation import compound_symmetry, dispatch, iterative, nested, saturation
 from mixedfx.estimation.dispersion import random as location_scale
 from mixedfx.estimation.engines import ENGINES
 from mixedfx.estimation.fitted_model import FittedModel, build_fitted_model
@@ -82,18 +82,29 @@ def fit_design(
     if model.estimator != "engine":
         _check_identified(design, reml=reml, crossprod=crossprod)
         return _fit_residual_model(design, model, engine=engine, reml=reml, control=control)
-    if crossprod is None:
-        crossprod = crossproducts_of(design)
-    crossprod = iterative.choose_solver(engine, design, crossprod)
+    crossprod = iterative.choose_solver(engine, design, crossprod or crossproducts_of(design))
     with single_threaded_blas(crossprod.symbolic.dense_size):
         likelihood = GaussianLikelihood(crossprod, reml)
         check_residual_identified(design.spec, likelihood)
-        optimizer_result = dispatch.estimate(
-            engine, design, likelihood, control=control, start=start
-        )
-        if optimizer_result.solver is not None:
-            likelihood = likelihood.with_solver(optimizer_result.solver)
-        return build_fitted_model(design, likelihood, optimizer_result)
+        try:
+            return _fit_linear(engine, design, likelihood, control=control, start=start)
+        except saturation.ERRORS as error:
+            raise saturation.explained(error, design, crossprod) from None
+
+
+def _fit_linear(
+    engine: str,
+    design: Design,
+    likelihood: GaussianLikelihood,
+    *,
+    control: Control,
+    start: Vector | None,
+) -> FittedModel:
+    """Estimate theta by an engine, and solve for the other parameters."""
+    result = dispatch.estimate(engine, design, likelihood, control=control, start=start)
+    if result.solver is not None:
+        likelihood = likelihood.with_solver(result.solver)
+    return build_fitted_model(design, likelihood, result)
 
 
 def _check_identified(

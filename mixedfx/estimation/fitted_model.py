@@ -271,7 +271,9 @@ def _with_verdict(fit: FittedModel) -> FittedModel:
     certificate, found = fit.convergence, fit.optimizer_result
     converged = certificate.ok and not found.refuses
     result = replace(found, converged=converged, derivatives=None, solution=None)
-    notes = notes_on_fit(fit.design, result, fit.priors, certificate, fit.residual.at_ends)
+    notes = notes_on_fit(
+        fit.design, result, fit.priors, certificate, fit.residual.at_ends, fit.solution
+    )
     if fit.unidentified:
         # A note on the boundary would call the estimates the optimum, and they are one of many.
         kept = (

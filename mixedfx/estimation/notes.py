@@ -15,6 +15,7 @@ from mixedfx.errors import (
     MixedfxWarning,
     SingularFitWarning,
 )
+from mixedfx.estimation import saturation
 from mixedfx.estimation.convergence import ConvergenceDiagnostics
 from mixedfx.estimation.data_notes import notes_on_data
 from mixedfx.estimation.optimizer_result import OptimizerResult
@@ -22,6 +23,7 @@ from mixedfx.priors.specification import Priors
 
 if TYPE_CHECKING:
     from mixedfx.estimation.residual_ends import EndsOfResiduals
+    from mixedfx.likelihood.pls import Solution
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ def notes_on_fit(
     priors: Priors,
     certificate: ConvergenceDiagnostics,
     ends: EndsOfResiduals,
+    solution: Solution,
 ) -> tuple[Note, ...]:
     """All notes on a fit, in the order in which they are reported."""
     of_effects = tuple(name for name in certificate.boundary if name not in ends.names)
@@ -53,7 +56,7 @@ def notes_on_fit(
         *_dropped_columns(design),
         *_singular(of_effects, priors, converged=optimizer_result.converged),
         *_residuals_at_ends(ends),
-        *_not_converged(certificate, optimizer_result),
+        *_not_converged(certificate, optimizer_result, design, solution),
         *(Note(remark) for remark in optimizer_result.remarks),
     )
 
@@ -133,10 +136,18 @@ def _residuals_at_ends(ends: EndsOfResiduals) -> list[Note]:
     return found
 
 
-def _not_converged(certificate: ConvergenceDiagnostics, result: OptimizerResult) -> list[Note]:
+def _not_converged(
+    certificate: ConvergenceDiagnostics,
+    result: OptimizerResult,
+    design: Design,
+    solution: Solution,
+) -> list[Note]:
     """Why a fit is not known to be at an optimum, and what to do."""
     if result.converged:
         return []
+    if reason := saturation.vanishing_residuals(design, solution):
+        text = f"the search did not converge: {reason} {saturation.ADVICE}"
+        return [Note(text, ConvergenceWarning)]
     reasons = list(certificate.failures)
     if result.refuses or result.limit_reached or not reasons:
         reasons.append(result.message)

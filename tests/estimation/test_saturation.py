@@ -1,0 +1,50 @@
+"""Models whose random effects reproduce any response: the reason is named.
+
+lme4 refuses a term of as many effects as rows by ``check.nobs.vs.nRE``; without that check its
+deviance falls as theta grows, as here.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import mixedfx as mfx
+
+# Of these seeds a search ends in an error, or without converging, as the residuals vanish.
+SATURATED = {6: "error", 8: "not converged"}
+REASON = r"can reproduce the response.* of rank (18|24), the number of rows"
+
+
+def few_rows(seed: int) -> pd.DataFrame:
+    """Rows whose levels mostly have one or two."""
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(10, 30))
+    g = rng.integers(0, n // 2, n)
+    columns = {name: rng.normal(size=n) for name in ("y", "x", "z")}
+    return pd.DataFrame({**columns, "g": g, "w": rng.choice(list("ab"), n)})
+
+
+def test_an_error_where_residuals_vanish_names_the_columns():
+    with pytest.raises(mfx.errors.ResponseError, match=REASON):
+        mfx.lmer("y ~ x + (x + z | g:w)", few_rows(6), reml=False)
+
+
+def test_a_search_without_end_names_the_columns():
+    with pytest.warns(mfx.errors.ConvergenceWarning, match=REASON):
+        fit = mfx.lmer("y ~ x + (x + z | g:w)", few_rows(8))
+    assert not fit.converged
+
+
+@pytest.mark.parametrize("seed", SATURATED)
+@pytest.mark.filterwarnings("ignore::mixedfx.errors.SingularFitWarning")
+def test_leaving_the_slopes_out_leads_to_an_optimum(seed):
+    assert mfx.lmer("y ~ x + z + (1 | g:w)", few_rows(seed)).converged
+
+
+def test_another_reason_is_not_taken_for_this_one():
+    frame = pd.DataFrame({"g": np.repeat(np.arange(6), 4), "x": np.arange(24.0)})
+    frame["y"] = frame["g"] ** 2.0
+    with pytest.raises(mfx.errors.ResponseError, match="within whose levels"):
+        mfx.lmer("y ~ x + (1 | g)", frame)
