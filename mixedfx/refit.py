@@ -115,6 +115,11 @@ def column_of(name: str, columns: Sequence[Any]) -> Any:
 def new_response(y: Any, spec: ModelSpec, rows: ModelRows) -> Observed:
     """New response on the scale of the mean, in the order of the fit's rows, and its weights."""
     if isinstance(y, pd.Series | pd.DataFrame):
+        if rows.n_merged and len(y) != rows.n:
+            raise ColumnTypeError(
+                "equal rows were merged when the source of this fit was read, and another response "
+                "tells them apart: fit.update('column ~ .', data=source) reads it again."
+            )
         if not rows.index.isin(y.index).all() or not y.index.is_unique:
             raise ColumnTypeError(
                 "the new response's index does not hold each row that the fit used, once."

@@ -15,7 +15,7 @@ import pytest
 from tiers import but_for
 
 import mixedfx as mfx
-from mixedfx.errors import ArgumentError, RowsNotInMemory
+from mixedfx.errors import ArgumentError, ColumnTypeError, RowsNotInMemory
 from mixedfx.inference import merged_responses
 from mixedfx.inference.merged_responses import MergedResponses
 from mixedfx.storage.summaries import residual_quantiles
@@ -187,3 +187,14 @@ def test_draws_of_merged_rows_are_as_many_as_the_rows(monkeypatch):
     np.testing.assert_array_equal(drawn.weights, whole.weights)
     with pytest.raises(RowsNotInMemory, match=r"fit\.simulate\(data=rows\)"):
         mfx.glmer("few ~ x + (1 | g)", in_chunks, "poisson").simulate(1, rng=1)
+
+
+def test_a_response_of_all_rows_is_not_one_of_the_merged_ones():
+    # Their labels are numbers that rows of the data have too.
+    merged = mfx.glmer("few ~ x + (1 | g)", in_chunks, "poisson")
+    with pytest.raises(ColumnTypeError, match=r"fit\.update\('column ~ \.', data=source\)"):
+        merged.refit(counts()["some"])
+    with pytest.raises(ColumnTypeError, match="equal rows were merged"):
+        merged.refit("some", data=counts())
+    again = merged.refit(merged.model.rows.y)
+    assert abs(again.deviance - merged.deviance) < 1e-8 * merged.deviance

@@ -1,14 +1,18 @@
 """A root of a matrix of cross-products, singular or not: normals of its covariance.
 
-Factors are eliminated as by :mod:`~.numeric`, at no Lambda. Of a leading factor with diagonal block
-``A = V D V'``, without the eigenvalues that are zero, and entries ``A_r`` in the later columns,
+The root M of ``G = M M'`` is lower triangular in the order of elimination, by Cholesky's method, in
+which a column without a pivot is passed over. Its entries depend on G continuously, and a change of
+basis ``T'G T`` by upper triangular T with positive diagonals changes it to ``T'M``: what is drawn
+is the same to rounding however G was summed, and about whatever basis. Factors are eliminated as by
+:mod:`~.numeric`, at no Lambda: of a leading factor with diagonal block ``A = L L'`` and entries
+``A_r`` in the later columns,
 
-    x = V D^1/2 z        H = D^-1/2 V' A_r        x_later <- x_later + H'z        A_later - H'H
+    x = L z        H = L^-1 A_r        x_later <- x_later + H'z        A_later - H'H
 
-then of the dense block by pivoted Cholesky, and of further columns, dense ones, by eigenvalues.
-The root M has an entry of z for each independent column of the matrix G: ``M M' = G``, and ``z'z``
-is the quadratic form of ``M z`` with the pseudoinverse of G. What may be a column or the rounding
-of one is in ``M z``, and its entry not in ``z'z``.
+then the dense block, and further columns, dense ones. M has an entry of z for each column, of which
+that of a dependent column does nothing, and ``z'z`` of the others is the quadratic form of ``M z``
+with the pseudoinverse of G. What may be a column or the rounding of one is in ``M z``, and its
+entry not in ``z'z``.
 """
 
 from __future__ import annotations
@@ -20,25 +24,26 @@ from typing import NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 from scipy import linalg
-from scipy.linalg.lapack import dpstrf
 
 from mixedfx._arrays import set_readonly
 from mixedfx.linalg.cholesky.assembled import AssembledMatrix, assemble
 from mixedfx.linalg.cholesky.batched import flatten, unflatten, unpack_lower
-from mixedfx.linalg.cholesky.block_matrix import Array, BlockMatrix, Ints
+from mixedfx.linalg.cholesky.block_matrix import Array, BlockMatrix
 from mixedfx.linalg.cholesky.dense import symmetrize
 from mixedfx.linalg.cholesky.entries import Entries, step_entries
 from mixedfx.linalg.cholesky.symbolic import EliminationStep, SymbolicFactor
 
 Mask = npt.NDArray[np.bool_]
 
-# An eigenvalue, or a pivot, is rounding below this share of the columns' own products: within
-# levels, and where the products of many levels were subtracted.
+# A pivot is rounding below this share of the column's own products: within levels, and where the
+# products of many levels were subtracted.
 _ROUNDING_OF_LEVELS, _ROUNDING = 1e-13, 1e-12
 # A column of which more than this share is left is independent of the others.
 _INDEPENDENT = 1e-8
 # A length is rounding below this share of the longest.
 _ROUNDING_OF_LENGTHS = 1e-12
+# Columns of the dense block that are eliminated one by one before those after them change.
+_WIDTH = 64
 
 
 class Drawn(NamedTuple):
@@ -54,10 +59,10 @@ class _LeadingRoot:
     """Root of the levels of one leading factor, and what it adds to the columns after it."""
 
     step: EliminationStep = field(repr=False)
-    root: Array = field(repr=False)  # (K, K, L) V D^1/2
+    root: Array = field(repr=False)  # (K, K, L)
     independent: Mask = field(repr=False)  # (K, L)
     entries: Entries | None = field(repr=False)  # H
-    further: Array = field(repr=False)  # (K, m, L) D^-1/2 V'F of the further columns F
+    further: Array = field(repr=False)  # (K, m, L) L^-1 F of the further columns F
 
     def multiply(self, z: Array, x: Array, further: Array) -> float:
         """Add the root times the levels' z to both parts, in place; z'z."""
@@ -71,20 +76,19 @@ class _LeadingRoot:
 
 @dataclass(frozen=True)
 class _DenseRoot:
-    """Root of the dense block, rows in the order of the pivots."""
+    """Root of the dense block."""
 
     start: int  # first of its columns
-    order: Ints  # (t,)
-    root: Array = field(repr=False)  # (t, r)
-    n_independent: int  # columns of the root
-    further: Array = field(repr=False)  # (r, m)
+    root: Array = field(repr=False)  # (t, t)
+    independent: Mask = field(repr=False)  # (t,)
+    further: Array = field(repr=False)  # (t, m)
 
     def multiply(self, z: Array, x: Array, further: Array) -> float:
         """Add the root times z, as above."""
-        own = z[self.start : self.start + self.root.shape[1]]
-        x[self.start + self.order] += self.root @ own
-        further += self.further.T @ own
-        return float(np.square(own[: self.n_independent]).sum())
+        columns = slice(self.start, self.start + len(self.root))
+        x[columns] += self.root @ z[columns]
+        further += self.further.T @ z[columns]
+        return float(np.square(z[columns][self.independent]).sum())
 
 
 @dataclass(frozen=True)
@@ -93,8 +97,8 @@ class CovarianceRoot:
 
     symbolic: SymbolicFactor = field(repr=False)
     parts: tuple[_LeadingRoot | _DenseRoot, ...] = field(repr=False)
-    last: Array = field(repr=False)  # (m, r) of the further columns
-    last_independent: Mask = field(repr=False)  # (r,)
+    last: Array = field(repr=False)  # (m, m) of the further columns
+    last_independent: Mask = field(repr=False)  # (m,)
     rank: int  # independent columns
 
     def __post_init__(self) -> None:
@@ -117,13 +121,11 @@ class CovarianceRoot:
             A = trailing[symbolic.dense_offset :].reshape(t, t)
             dense = _dense_root(assembled, A, F)
             parts.append(dense)
-            rank += dense.n_independent
+            rank += int(dense.independent.sum())
             left -= dense.further.T @ dense.further
         size = _lengths(np.diag(matrix))
-        values, vectors = np.linalg.eigh(left / np.outer(size, size))
-        kept = values > _ROUNDING
-        last = size[:, None] * vectors[:, kept] * np.sqrt(values[kept])
-        independent = values[kept] > _INDEPENDENT
+        scaled, pivots = _eliminated(left / np.outer(size, size))
+        last, independent = size[:, None] * scaled, pivots > _INDEPENDENT
         return cls(symbolic, tuple(parts), last, independent, rank + int(independent.sum()))
 
     def draw(self, rng: np.random.Generator) -> Drawn:
@@ -133,7 +135,7 @@ class CovarianceRoot:
         return self.multiply(z, z_last)
 
     def multiply(self, z: Array, z_last: Array) -> Drawn:
-        """The root times z, (q,) and (r,)."""
+        """The root times z, (q,) and (m,)."""
         x, further = np.zeros(self.symbolic.size), self.last @ z_last
         squares = float(np.square(z_last[self.last_independent]).sum())
         for part in self.parts:
@@ -174,15 +176,20 @@ def _subtract(entries: Entries | None, shape: tuple[int, ...], trailing: Array) 
 
 
 def _roots_of_levels(A: Array, own: Array) -> tuple[Array, Array, Mask]:
-    """``V D^1/2`` and ``V D^-1/2``, (K, K, L), of what is left of the products of the levels."""
-    size = _lengths(np.einsum("kkl->lk", own))
-    scaled = A.transpose(2, 0, 1) / (size[:, :, None] * size[:, None, :])
-    values, V = np.linalg.eigh(scaled)
-    kept = values > _ROUNDING_OF_LEVELS
-    sd = np.sqrt(np.where(kept, values, 1.0))[:, None, :]
-    root = np.where(kept[:, None, :], size[:, :, None] * V * sd, 0.0)
-    half = np.where(kept[:, None, :], V / size[:, :, None] / sd, 0.0)
-    return root.transpose(1, 2, 0), half.transpose(1, 2, 0), values.T > _INDEPENDENT
+    """``L`` and ``L^-T``, (K, K, L), of what is left of the products of the levels."""
+    size = _lengths(np.einsum("kkl->lk", own)).T
+    scaled = A / (size[:, None] * size)
+    root, inverse = np.zeros_like(scaled), np.zeros_like(scaled)
+    independent = np.zeros(size.shape, dtype=bool)
+    for j in range(len(scaled)):
+        column = scaled[j:, j] - np.einsum("ick,ck->ik", root[j:, :j], root[j, :j])
+        kept, independent[j] = column[0] > _ROUNDING_OF_LEVELS, column[0] > _INDEPENDENT
+        pivot = np.sqrt(np.where(kept, column[0], 1.0))
+        root[j:, j] = np.where(kept, column / pivot, 0.0)
+        row = -np.einsum("ck,cik->ik", root[j, :j], inverse[:j])
+        row[j] = 1.0
+        inverse[j] = np.where(kept, row / pivot, 0.0)
+    return size[:, None] * root, inverse.transpose(1, 0, 2) / size[:, None], independent
 
 
 def _dense_root(assembled: AssembledMatrix, A: Array, F: list[Array]) -> _DenseRoot:
@@ -191,14 +198,46 @@ def _dense_root(assembled: AssembledMatrix, A: Array, F: list[Array]) -> _DenseR
     own = [np.einsum("kkl->kl", assembled.diagonal[f]).ravel() for f in symbolic.dense_factors]
     size = np.concatenate(list(map(_lengths, own)))
     symmetrize(A)
-    scaled = A / size[:, None] / size
-    L, pivots, rank, _ = dpstrf(scaled.T, tol=_ROUNDING, lower=1, overwrite_a=1)
-    order = pivots - 1
-    L = np.tril(L[:, :rank])
+    root, pivots = _eliminated(A / size[:, None] / size)
+    kept = np.flatnonzero(pivots > _ROUNDING)
     rows = np.concatenate([flatten(F[f]) for f in symbolic.dense_factors]) / size[:, None]
-    further = linalg.solve_triangular(L[:rank], rows[order[:rank]], lower=True)
-    n_independent = int((np.square(np.diagonal(L)) > _INDEPENDENT).sum())
-    return _DenseRoot(symbolic.dense_start, order, size[order, None] * L, n_independent, further)
+    further = np.zeros_like(rows)
+    triangle = root if len(kept) == len(root) else root[np.ix_(kept, kept)]
+    further[kept] = linalg.solve_triangular(triangle, rows[kept], lower=True)
+    root *= size[:, None]
+    return _DenseRoot(symbolic.dense_start, root, pivots > _INDEPENDENT, further)
+
+
+def _eliminated(A: Array) -> tuple[Array, Array]:
+    """Lower triangular root of a symmetric matrix, in its place, and the pivots of the columns."""
+    t = len(A)
+    pivots = np.zeros(t)
+    for start in range(0, t, _WIDTH):
+        end = min(start + _WIDTH, t)
+        A[start:, start:end] -= A[start:, :start] @ A[start:end, :start].T
+        block = A[start:end, start:end]
+        pivots[start:end] = _eliminate_columns(block)
+        kept = np.flatnonzero(pivots[start:end] > _ROUNDING)
+        below = A[end:, start:end]
+        solved = linalg.solve_triangular(block[np.ix_(kept, kept)], below[:, kept].T, lower=True)
+        below[:] = 0.0
+        below[:, kept] = solved.T
+        A[start:end, end:] = 0.0
+    return A, pivots
+
+
+def _eliminate_columns(A: Array) -> Array:
+    """The same of few columns, without a look ahead."""
+    pivots = np.zeros(len(A))
+    for j in range(len(A)):
+        pivots[j], A[j, j + 1 :] = A[j, j], 0.0
+        column = A[j:, j]
+        if pivots[j] <= _ROUNDING:
+            column[:] = 0.0
+            continue
+        column /= np.sqrt(pivots[j])
+        A[j + 1 :, j + 1 :] -= np.outer(column[1:], column[1:])
+    return pivots
 
 
 def _lengths(squares: Array) -> Array:

@@ -69,6 +69,22 @@ def test_draws_depend_on_the_seed_alone():
         pd.testing.assert_frame_equal(other, found[0], rtol=1e-10)
 
 
+CUTS = ([0, 400], [0, 37, 150, 400], [*range(0, 400, 9), 400])
+
+
+@pytest.mark.parametrize("name", but_for(NAMES, ["slope", "crossed", "strata"]))
+def test_draws_do_not_depend_on_the_chunks(name, monkeypatch):
+    rows = streamed_cases.table()
+    sources = [lambda cuts=cuts: [rows[a:b] for a, b in pairwise(cuts)] for cuts in CUTS]
+    found = [draws(streamed_cases.fit(name, source), 3) for source in sources]
+    streamed_cases.read_twice(monkeypatch)  # in other bases
+    found.append(draws(streamed_cases.fit(name, rows, chunk_rows=64), 3))
+    for other in found[1:]:
+        for column, values in found[0].items():
+            size = max(1e-3, float(values.abs().max()))
+            np.testing.assert_allclose(other[column], values, rtol=1e-6, atol=1e-6 * size)
+
+
 @pytest.mark.parametrize(
     "name", but_for(["slope", "crossed", "strata", "least squares"], ["slope"])
 )

@@ -6,6 +6,8 @@ pseudoinverse.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from designs import cases
@@ -84,3 +86,35 @@ def test_squares_are_those_of_the_part_in_the_span_of_the_columns(case):
     size, _ = scaled(G)
     inverse = np.linalg.pinv(G / np.outer(size, size), rcond=1e-10, hermitian=True)
     assert squares == pytest.approx(s / size @ inverse @ (s / size), rel=1e-6)
+
+
+@pytest.mark.cases(2)
+@examples(100)
+@given(cases())
+def test_the_root_is_the_lower_triangular_one(case):
+    # With diagonal entries that are not negative it is the only one: no eigenvectors' signs.
+    root = root_of(case.crossprod)
+    M = np.array([multiply(root, z)[0] for z in np.eye(n_normals(root))]).T
+    assert (np.triu(M, 1) == 0.0).all()
+    assert (np.diagonal(M) >= 0.0).all()
+
+
+@pytest.mark.cases(2)
+@examples(60)
+@given(cases())
+def test_rounding_of_the_products_changes_no_draw(case):
+    cp, rng = case.crossprod, np.random.default_rng(1)
+    root, p = root_of(cp), cp.p
+    noise = [1.0 + 1e-15 * rng.uniform(-1.0, 1.0, A.shape) for A in cp.ZtZ.diagonal]
+    for scale in noise:
+        scale += scale.transpose(1, 0, 2).copy()
+        scale *= 0.5
+    blocks = [A * scale for A, scale in zip(cp.ZtZ.diagonal, noise, strict=True)]
+    ZtZ = replace(cp.ZtZ, diagonal=tuple(blocks))
+    other = CovarianceRoot.of(ZtZ, [ZtXy[:, :p] for ZtXy in cp.ZtXy], cp.XytXy[:p, :p])
+    scaled(products(cp))  # assumes that rounding does not hide the rank
+    z = rng.standard_normal(n_normals(root))
+    (a, s), (b, t) = multiply(root, z), multiply(other, z)
+    size = np.sqrt(np.abs(np.diag(products(cp))).max())
+    np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * size)
+    assert s == pytest.approx(t, rel=1e-9)
