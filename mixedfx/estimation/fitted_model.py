@@ -185,19 +185,17 @@ class FittedModel:
             lambda: self.residual.derivatives(lambda: self._curvature().relative)
         )
         free = self.residual.free_derivatives(derivatives.gradient, derivatives.hessian)
-        as_known = (
-            isinstance(derivatives, HessianAtOptimum)
-            and free[0] is derivatives.gradient
-            and free[1] is derivatives.hessian
-        )
+        ends, newton = self.residual.at_ends, None
+        if isinstance(derivatives, HessianAtOptimum) and not ends.parameters:  # all are free
+            newton = derivatives.newton
         return diagnose_convergence(
             *free,
-            newton=derivatives.newton if as_known else None,
-            boundary=boundary + self.residual.at_ends.names,
+            newton=newton,
+            boundary=boundary + ends.names,
             optimizer_result=self.optimizer_result,
             rounding=self.residual.rounding(self.solution),
             unidentified=self.unidentified,
-            no_maximum=self.residual.at_ends.no_maximum,
+            no_maximum=ends.no_maximum,
         )
 
     @cached_property

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from mixedfx.likelihood.crossproducts import CHOLESKY, CrossProducts
 from mixedfx.linalg.cholesky.batched import flatten, unflatten
 from mixedfx.linalg.cholesky.root import CovarianceRoot
+from mixedfx.linalg.triangular import solve_upper
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -85,18 +86,28 @@ def _about_least_squares(
     crossprod: CrossProducts, beta: Vector, of_residuals: NoiseProducts
 ) -> CrossProducts:
     """Cross-products with a response of which those of ``y - X beta`` are known."""
-    p, symbolic, ZtX = crossprod.p, crossprod.symbolic, crossprod.ZtX
-    Ztr, Xtr, rtr = of_residuals
-    XytXy = crossprod.XytXy.copy()
-    XtX = XytXy[:p, :p]
-    coef = np.asarray(np.linalg.solve(XtX, Xtr) if p else Xtr)
-    XytXy[p, p] = rtr - coef @ (2.0 * Xtr - XtX @ coef)
-    XytXy[:p, p] = XytXy[p, :p] = Xtr - XtX @ coef
-    Ztr = Ztr - ZtX @ coef
+    p, symbolic = crossprod.p, crossprod.symbolic
+    coef = least_squares_of(crossprod.XytXy[:p, :p], of_residuals.Xte)
+    Ztr = of_residuals.Zte - crossprod.ZtX @ coef
     ZtXy = []
     for f, old in enumerate(crossprod.ZtXy):
         new = old.copy()
         new[:, p] = unflatten(Ztr[symbolic.columns(f), None], len(old))[:, 0]
         ZtXy.append(new)
-    moved = crossprod.coefficients(coef) - crossprod.ols_coef
-    return replace(crossprod, ZtXy=tuple(ZtXy), XytXy=XytXy, ols_coef=beta + moved)
+    XytXy = products_about(crossprod.XytXy, coef, of_residuals)
+    ols_coef = beta + solve_upper(crossprod.qr_R, coef)
+    return replace(crossprod, ZtXy=tuple(ZtXy), XytXy=XytXy, ols_coef=ols_coef)
+
+
+def least_squares_of(XtX: Matrix, Xtr: Vector) -> Vector:
+    """Coefficients of r in the basis of X."""
+    return np.asarray(np.linalg.solve(XtX, Xtr) if len(Xtr) else Xtr)
+
+
+def products_about(XytXy: Matrix, coef: Vector, of_residuals: NoiseProducts) -> Matrix:
+    """``[X, r - X coef]'W[X, r - X coef]``, given that of X and the products of r."""
+    p, found = len(coef), XytXy.copy()
+    XtX_coef = found[:p, :p] @ coef
+    found[:p, p] = found[p, :p] = of_residuals.Xte - XtX_coef
+    found[p, p] = of_residuals.ete - coef @ (2.0 * of_residuals.Xte - XtX_coef)
+    return found

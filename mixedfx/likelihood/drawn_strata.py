@@ -15,10 +15,13 @@ import numpy.typing as npt
 from mixedfx.likelihood.drawn_response import (
     DrawnResponses,
     NoiseProducts,
+    least_squares_of,
+    products_about,
     products_of_residuals,
 )
 from mixedfx.likelihood.stratified import StratifiedSums, StratumSums
 from mixedfx.linalg.cholesky.batched import unflatten
+from mixedfx.linalg.triangular import solve_upper
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -55,7 +58,7 @@ def with_residual_products(
     plain, p = sums.plain, sums.plain.p
     symbolic, layout = plain.symbolic, plain.ZtZ.layout
     total = np.sum([one.Xte for one in of_residuals], axis=0)
-    coef = np.asarray(np.linalg.solve(plain.XytXy[:p, :p], total) if p else total)
+    coef = least_squares_of(plain.XytXy[:p, :p], total)
     right = []
     for f, own in enumerate(sums.right):
         Ztr = np.stack(
@@ -68,12 +71,9 @@ def with_residual_products(
         of_cells = Ztr[own.stratum, :, own.level].T
         values[:, p] = of_cells - np.einsum("kpc,p->kc", values[:, :p], coef)
         right.append(replace(own, values=values))
-    XytXy = sums.XytXy_by_stratum.copy()
-    for s, one in enumerate(of_residuals):
-        XtX_coef = XytXy[:p, :p, s] @ coef
-        XytXy[:p, p, s] = XytXy[p, :p, s] = one.Xte - XtX_coef
-        XytXy[p, p, s] = one.ete - coef @ (2.0 * one.Xte - XtX_coef)
-    moved = plain.coefficients(coef) - plain.ols_coef
-    about = replace(plain, ols_coef=beta + moved)
+    by_stratum = np.moveaxis(sums.XytXy_by_stratum, 2, 0)
+    products = zip(by_stratum, of_residuals, strict=True)
+    XytXy = np.stack([products_about(own, coef, one) for own, one in products], axis=2)
+    about = replace(plain, ols_coef=beta + solve_upper(plain.qr_R, coef))
     found = replace(sums, plain=about, right=tuple(right), _XytXy=StratumSums.of_all_rows(XytXy))
     return replace(found, plain=found.reweight(np.ones(len(sums.counts))))

@@ -31,6 +31,7 @@ from mixedfx.likelihood.size import check_dense_block
 from mixedfx.linalg.cholesky.batched import unflatten
 from mixedfx.linalg.cholesky.conditional_draws import draw_effects
 from mixedfx.linalg.cholesky.numeric import NumericFactor
+from mixedfx.linalg.triangular import solve_upper
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -123,7 +124,7 @@ class SumsGivenData:
             root = np.linalg.cholesky(solution.schur.matrix[:p, :p])
             z = rng.standard_normal(p)
             change = sigma * solve_triangular(root, z, trans="T", lower=True)
-            beta = beta + crossprod.coefficients(change) - crossprod.ols_coef
+            beta = beta + solve_upper(crossprod.qr_R, change)
             if len(b):
                 b -= self._numeric.solve(crossprod.ZtX @ change[:, None])[:, 0]
         symbolic, layout = crossprod.symbolic, crossprod.ZtZ.layout
