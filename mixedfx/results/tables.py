@@ -19,6 +19,7 @@ from mixedfx.inference.streamed_responses import is_of_sums
 from mixedfx.inference.variance_explained import variance_shares
 from mixedfx.results.frames import FRAMES, converted
 from mixedfx.streamed import level_influence as streamed_influence
+from mixedfx.streamed import updating
 from mixedfx.streamed.output import with_rows_of, write_parts
 
 
@@ -126,12 +127,11 @@ def influence(
     check_choice("method", method, ("one_step", "refit"))
     groups = influences.influence_groups(fit)
     check_choice("of", of, ("obs", *groups))
+    updating.check_in_chunks(fit, data)
     if of in groups and is_of_sums(fit):
         return streamed_influence.level_influence(fit, of, method, data)
     if of in groups and isinstance(fit.rows, StreamedRows):
         return blocked_influence.level_influence(fit, of, method)
-    if data is not None and not isinstance(fit.rows, StreamedRows):
-        raise ArgumentError("data= is of fits whose rows were read in chunks: leave it out.")
     if of in groups:
         return influences.level_influence(fit, of, method)
     return influences.row_influence(fit)

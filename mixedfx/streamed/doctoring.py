@@ -16,7 +16,7 @@ import pandas as pd
 
 from mixedfx.design.stream.streamed_rows import StreamedRows
 from mixedfx.design.submodels import ReducedTerm, with_fewer_effects, with_random_terms
-from mixedfx.errors import ArgumentError, RowsNotInMemory
+from mixedfx.errors import RowsNotInMemory
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.formula.expansion import terms_of
@@ -28,16 +28,13 @@ from mixedfx.inference.doctor.models import Models, ModelsOfRows
 from mixedfx.rebuilding import Criterion, refitted
 from mixedfx.streamed.family_summaries import completed
 from mixedfx.streamed.level_influence import level_influence
-from mixedfx.streamed.updating import updated_from_source
+from mixedfx.streamed.updating import check_in_chunks, updated_from_source
 
 
 def models_of(fit: FittedModel, data: Any) -> Models:
     """Models of the rows of a fit, or of the source that it read."""
-    if isinstance(fit.rows, StreamedRows):
-        return ModelsOfSource(data)
-    if data is not None:
-        raise ArgumentError("data= is of fits whose rows were read in chunks: leave it out.")
-    return ModelsOfRows()
+    check_in_chunks(fit, data)
+    return ModelsOfSource(data) if isinstance(fit.rows, StreamedRows) else ModelsOfRows()
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from mixedfx.design.stream.streamed_rows import StreamedRows
 from mixedfx.errors import ArgumentError, check_choice
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.inference.bootstrap.level_cases import check_level_cases
@@ -12,6 +11,7 @@ from mixedfx.inference.bootstrap.resampling import KINDS
 from mixedfx.inference.streamed_responses import is_of_sums
 from mixedfx.likelihood.stratified import StratifiedSums
 from mixedfx.streamed.level_influence import sums_by_level
+from mixedfx.streamed.updating import check_in_chunks
 
 
 def sums_of_cases(
@@ -19,6 +19,7 @@ def sums_of_cases(
 ) -> StratifiedSums | None:
     """Sums by level of the source that is given; None where draws need none."""
     check_choice("kind", kind, KINDS)
+    check_in_chunks(fit, data)
     if kind == "cases" and is_of_sums(fit):
         group = check_level_cases(fit, groups, resample_rows=resample_rows)
         if data is None:
@@ -28,7 +29,5 @@ def sums_of_cases(
             )
         return sums_by_level(fit, group, data, "bootstrap").sums
     if data is not None:
-        of_kind = isinstance(fit.rows, StreamedRows)
-        what = "kind='cases' of a linear fit" if of_kind else "fits whose rows were read in chunks"
-        raise ArgumentError(f"data= is of {what}: leave it out.")
+        raise ArgumentError("data= is of kind='cases' of a linear fit: leave it out.")
     return None

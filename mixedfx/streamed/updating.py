@@ -65,6 +65,12 @@ def source_again(data: Any, method: str) -> DataSource:
     return source
 
 
+def check_in_chunks(fit: FittedModel, data: Any) -> None:
+    """Refuse a source that is given for a fit whose rows are in memory."""
+    if data is not None and not isinstance(fit.rows, StreamedRows):
+        raise ArgumentError("data= is of fits whose rows were read in chunks: leave it out.")
+
+
 def updated_from_source(
     fit: FittedModel, formula: Formula, data: Any, how: Criterion
 ) -> FittedModel:
