@@ -43,6 +43,7 @@ from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution
 from mixedfx.linalg.trust_region import TrustRegionResult, minimize
 from mixedfx.residuals.correlated import Correlated
+from mixedfx.residuals.degenerate import vanishing
 from mixedfx.residuals.model import ResidualModel
 
 Vector = npt.NDArray[np.float64]
@@ -276,21 +277,27 @@ def _descend(
     if not model.contains(start):  # singular to rounding, as a smooth process of a long range
         raise _KnownMinimum
 
+    last = [start]
+
     def function(x: Vector) -> tuple[float, Vector]:
+        last[:] = [x]
         value, gradient = problem(x)
         is_start = x is start
         if (is_start and not np.isfinite(value)) or any(_leads_to(end, x, value) for end in known):
             raise _KnownMinimum
         return value, gradient
 
-    optimum = minimize(
-        function,
-        start,
-        initial_hessian=lambda: model.expected_hessian(start),
-        hessian=problem.exact_hessian,
-        tolerance=control.tolerance,
-        max_evaluations=control.max_evaluations,
-    )
+    try:
+        optimum = minimize(
+            function,
+            start,
+            initial_hessian=lambda: model.expected_hessian(start),
+            hessian=problem.exact_hessian,
+            tolerance=control.tolerance,
+            max_evaluations=control.max_evaluations,
+        )
+    except np.linalg.LinAlgError:
+        raise vanishing(model.spec.argument, model.spec.coefficient_names, last[-1]) from None
     assert problem.inner is not None
     solution = problem.solution(optimum.x, problem.inner)
     model.check_optimum(problem.design, optimum.x, solution, converged=optimum.converged)

@@ -18,6 +18,7 @@ from mixedfx.design.rows import ModelRows
 from mixedfx.errors import DispersionError
 
 Matrix = npt.NDArray[np.float64]
+Vector = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.intp]
 
 # Larger strata are not checked: the cost is that of a least-squares fit of the stratum's rows.
@@ -84,4 +85,17 @@ def raise_degenerate_stratum(
         "its residual standard deviation goes to zero, often without bound, and there is no "
         "estimate. Use fewer strata (join it with others), or let the strata share a distribution: "
         f"dispersion='~ 1 + (1 | {group})'."
+    )
+
+
+def vanishing(argument: str, names: Sequence[str], params: Vector) -> DispersionError:
+    """Error where standard deviations go to zero by coefficients, of which it names the largest."""
+    sizes = np.abs(params)
+    large = sizes > 0.5 * sizes.max(initial=0.0)
+    free = names[-len(params) :]  # an intercept is sigma
+    listed = ", ".join(name for name, is_large in zip(free, large, strict=False) if is_large)
+    return DispersionError(
+        f"{argument}: residual standard deviations go to zero by {listed}: the model fits some "
+        "rows ever more closely, and there is no estimate. Join a level within which the response "
+        "does not vary with others, or leave the term out."
     )

@@ -31,7 +31,11 @@ from mixedfx.likelihood.prediction_variance import (
 from mixedfx.likelihood.residual_directions import ResidualDirections, StratumVariances
 from mixedfx.likelihood.stratified import StratifiedSums, sum_by_stratum
 from mixedfx.likelihood.stratum_score import stratum_residuals
-from mixedfx.residuals.degenerate import check_degenerate_strata, raise_degenerate_stratum
+from mixedfx.residuals.degenerate import (
+    check_degenerate_strata,
+    raise_degenerate_stratum,
+    vanishing,
+)
 from mixedfx.residuals.model import ResidualModel
 
 Vector = npt.NDArray[np.float64]
@@ -166,6 +170,8 @@ class VarianceFunction(ResidualModel, ABC):
         positive = converged and log_sds[smallest] > math.log(_ZERO_SD)
         if positive and self.residual_df(design, params, solution, smallest) > _MIN_RESIDUAL_DF:
             return
+        if len(self.counts) > self.n_params + 1:  # no stratum has a coefficient of its own
+            raise vanishing(self.spec.argument, self.spec.coefficient_names, params)
         raise_degenerate_stratum(
             design,
             self.stratum_name(smallest),

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from mixedfx.design.build import Design
 from mixedfx.errors import ConvergenceWarning
+from mixedfx.estimation.glmm.exact_cells import ADVICE as ADVICE_OF_CELLS
 from mixedfx.estimation.glmm.fit import Optimum
 from mixedfx.estimation.glmm.working import basis_coefficients, own_coefficients
 from mixedfx.estimation.notes import Note
@@ -102,6 +103,13 @@ def _of_direction(
             f", and with it the probability of a zero in {int(moving.sum()):,} rows to "
             f"{0 if center < 0.0 else 1}: leave the term out of zero_inflation="
         )
+    elif argument == "dispersion":
+        limit = "zero" if center < 0.0 else "infinity"
+        text += (
+            f", and with it {rows.density.family.dispersion_param} of {int(moving.sum()):,} rows "
+            f"to {limit}: "
+        )
+        text += "leave dispersion= out" if moving.all() else ADVICE_OF_CELLS
     return text
 
 

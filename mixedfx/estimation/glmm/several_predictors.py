@@ -12,8 +12,9 @@ from mixedfx.design.build import Design
 from mixedfx.design.family_residual import FamilyResidual
 from mixedfx.design.known_levels import check_plain_levels
 from mixedfx.design.predictors import SeveralFormulas, predictor_designs
-from mixedfx.errors import ArgumentError
+from mixedfx.errors import ArgumentError, SearchError
 from mixedfx.estimation.fitted_model import FittedModel, build_fitted_model
+from mixedfx.estimation.glmm.exact_cells import exact_cells
 from mixedfx.estimation.glmm.fit import (
     Optimum,
     at_end,
@@ -64,8 +65,19 @@ def fit_several(
     with single_threaded_blas(sum(part.spec.n_random_effects for part in designs)):
         rows = several_rows(design)
         first = several_start(design, rows, start)
-        found = search_from(GeneralizedLikelihood(rows, spec.nagq), first, control)
+        try:
+            found = search_from(GeneralizedLikelihood(rows, spec.nagq), first, control)
+        except SearchError as error:
+            reasons = exact_cells(_by_argument(designs))
+            raise SearchError(f"{'; '.join(reasons)}.") if reasons else error from None
         return _assemble(designs, rows, at_end(found, spec.nagq), control)
+
+
+def _by_argument(designs: list[Design]) -> dict[str, Design]:
+    """Designs of the predictors, by argument; that of the mean is of 'formula'."""
+    spec = designs[0].spec.residual
+    assert isinstance(spec, SeveralFormulas)
+    return dict(zip(("formula", *spec.formulas), designs, strict=True))
 
 
 def _check_nodes(designs: list[Design], spec: SeveralFormulas) -> None:
@@ -211,8 +223,10 @@ def _assemble(
     jacobian = jacobian_of_all(again.modes, by_covariance)
     spec = designs[0].spec.residual
     assert isinstance(spec, SeveralFormulas)
-    by_argument = dict(zip(("formula", *spec.formulas), designs, strict=True))
+    by_argument = _by_argument(designs)
     found, statements = without_maximum(by_argument, rows, found)
+    if not found.search.end.converged:
+        statements = exact_cells(by_argument) or statements
     if stopped := stopped_statements(_with_all_terms(designs), found.evaluation):
         # No errors are of a curvature where there is no maximum.
         found = replace(found, hessian=np.full_like(found.hessian, np.nan))
