@@ -6,7 +6,6 @@ rows of each level, read the source again where it is given.
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,12 +19,13 @@ from mixedfx.errors import RowsNotInMemory
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.formula.expansion import terms_of
-from mixedfx.formula.parser import parse
 from mixedfx.formula.terms import Formula
 from mixedfx.inference import blocked_influence
 from mixedfx.inference.checks.code import call
+from mixedfx.inference.doctor.called_fits import ParsedCall, parsed_call
 from mixedfx.inference.doctor.models import Models, ModelsOfRows
 from mixedfx.rebuilding import Criterion, refitted
+from mixedfx.streamed.called_fits import fit_of_source
 from mixedfx.streamed.family_summaries import completed
 from mixedfx.streamed.level_influence import level_influence
 from mixedfx.streamed.updating import check_in_chunks, updated_from_source
@@ -58,12 +58,15 @@ class ModelsOfSource:
         return completed(refitted(fit, with_random_terms(fit.original_design, reduced)))
 
     def of_call(self, fit: FittedModel, code: str) -> FittedModel | None:
-        """Of another formula alone: with other arguments it is a call to make."""
-        formula, arguments = _parts(code)
-        own = {name: value for name, value in _parts(call(fit))[1].items() if name != "reml"}
-        if {name: value for name, value in arguments.items() if name != "reml"} != own:
+        """From the source, that of the fit's own arguments from sums of it."""
+        asked, own = parsed_call(code), parsed_call(call(fit))
+        if asked is None or own is None:
+            return None
+        if _arguments(asked) == _arguments(own):
+            return self._read(fit, asked.formula, reml=False)
+        if self.data is None:
             raise RowsNotInMemory("a fit with other arguments reads all rows anew.")
-        return self._read(fit, formula, reml=False)
+        return fit_of_source(fit, asked, self.data)
 
     def influence(self, fit: FittedModel, group: str) -> pd.DataFrame:
         """From the file of a generalised fit, or the sums by level of a linear one."""
@@ -84,12 +87,9 @@ class ModelsOfSource:
         return updated_from_source(fit, formula, self.data, how)
 
 
-def _parts(code: str) -> tuple[Formula, dict[str, str]]:
-    """Formula of a call, and its other arguments as text."""
-    found = ast.parse(code, mode="eval").body
-    assert isinstance(found, ast.Call)
-    formula = parse(str(ast.literal_eval(found.args[0])))
-    return formula, {str(k.arg): ast.unparse(k.value) for k in found.keywords}
+def _arguments(call: ParsedCall) -> tuple[str, dict[str, Any]]:
+    """Function and arguments but the criterion, which is maximum likelihood."""
+    return call.function, {name: v for name, v in call.literals.items() if name != "reml"}
 
 
 def _reduced_terms(fit: FittedModel, formula: Formula) -> Mapping[int, ReducedTerm | None] | None:

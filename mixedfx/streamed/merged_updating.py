@@ -6,25 +6,19 @@ read again, and its rows are merged anew where that pays.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
-from mixedfx.design.predictors import family_design
 from mixedfx.design.stream.chunk_rows import ChunkDesign
 from mixedfx.design.stream.request import request_columns
 from mixedfx.errors import ArgumentError
 from mixedfx.estimation.fitted_model import FittedModel
-from mixedfx.fit import fit_design
 from mixedfx.formula.terms import Formula
 from mixedfx.rebuilding import Criterion
 from mixedfx.sources.registry import as_source
 from mixedfx.sources.source import DataSource
-from mixedfx.streamed.generalized import GeneralizedFit, fit_generalized_source
-from mixedfx.streamed.loading import reason_for_memory
-from mixedfx.streamed.merging import TableRequest, read_table
+from mixedfx.streamed.family_model import FamilyModel
 from mixedfx.streamed.updating import CompleteSource, check_same_rows, source_again
 
 
@@ -42,34 +36,19 @@ def updated_from_merged_source(
     how.check(fit)
     spec = fit.spec
     residual: Any = spec.residual
-    weights = _weights_column(fit)
-    parts: Mapping[str, Formula] = getattr(residual, "formulas", {})
-    relmat = {g: known for g, known in spec.relationships.items() if g in formula.groups} or None
-    source = _complete(fit, source_again(data, "update"))
-    offset = spec.offset_column if spec.offset_is_argument else None
-    env = spec.env.with_outer_namespace(how.env.namespace)
-    request = TableRequest(
-        source,
+    relmat = {g: known for g, known in spec.relationships.items() if g in formula.groups}
+    model = FamilyModel(
         formula,
-        tuple(parts.values()),
         spec.family,
-        weights=weights,
-        offset=offset,
-        is_chunked=False,
-        in_memory_for=reason_for_memory(formula, residual.nagq, {"relmat": relmat, **parts}),
+        spec.env.with_outer_namespace(how.env.namespace),
+        how.control,
+        weights=_weights_column(fit),
+        offset=spec.offset_column if spec.offset_is_argument else None,
+        nagq=residual.nagq,
+        parts=getattr(residual, "formulas", {}),
+        relmat=relmat or None,
     )
-    table = read_table(request)
-    if table is None:
-        in_blocks = GeneralizedFit(spec.family, how.control, lambda _: None)
-        changed = fit_generalized_source(
-            formula, source, {"weights": weights, "offset": offset}, env, in_blocks
-        )
-    else:
-        given = {"weights": table.weights, "offset": offset, "family": spec.family, "env": env}
-        design = family_design(formula, table.frame, parts, residual.nagq, relmat, given)
-        design = table.counted(design)
-        changed = fit_design(design, engine="auto", reml=False, control=how.control)
-        changed = replace(changed, notes=(*changed.notes, *table.notes))
+    changed = model.fit(_complete(fit, source_again(data, "update")))
     check_same_rows(changed, fit.nobs)
     return changed
 

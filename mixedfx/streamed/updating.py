@@ -75,17 +75,20 @@ def updated_from_source(
     fit: FittedModel, formula: Formula, data: Any, how: Criterion
 ) -> FittedModel:
     """Fit another formula to the source of a fit, with its weights, offset and residual model."""
-    source, rows = source_again(data, "update"), cast(StreamedRows, fit.rows)
+    source, n = complete_source(fit, data)
     how.check(fit)
-    request = rows.design.request
+    request = cast(StreamedRows, fit.rows).design.request
     env = request.env.with_outer_namespace(how.env.namespace)
-    n = rows.n + rows.n_dropped
-    if rows.n_dropped:
-        source, n = CompleteSource(source, rows.design), rows.n
     fit_again = _linear if fit.spec.residual.linear else _generalized
     changed = fit_again(request, formula, source, env, how)
     check_same_rows(changed, n)
     return changed
+
+
+def complete_source(fit: FittedModel, data: Any) -> tuple[DataSource, int]:
+    """The rows of a source that a fit used, and their number."""
+    source, rows = source_again(data, "update"), cast(StreamedRows, fit.rows)
+    return CompleteSource(source, rows.design) if rows.n_dropped else source, rows.n
 
 
 def check_same_rows(changed: FittedModel, n: int) -> None:

@@ -14,11 +14,15 @@ import pandas as pd
 import pytest
 from streamed import generalized_cases as generalized
 from streamed.streamed_cases import MODELS, STRATA, source, table
+from tiers import but_for
 
 import mixedfx as mfx
 from mixedfx.design.stream import sampling
-from mixedfx.errors import ArgumentError
+from mixedfx.errors import ArgumentError, RowsNotInMemory
+from mixedfx.inference.doctor.called_fits import parsed_call
 from mixedfx.inference.doctor.diagnosis import Diagnosis
+from mixedfx.streamed import called_fits
+from mixedfx.streamed.doctoring import ModelsOfSource
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # rows left out
 
@@ -111,6 +115,72 @@ def test_advice_is_tried_on_the_source():
         {w.code: w.tried for w in d.weaknesses if "I(x ** 2)" in w.code} for d in (found, whole)
     ]
     assert tried[0] == tried[1] != {}
+
+
+def skewed(data: pd.DataFrame) -> pd.DataFrame:
+    """With errors of long tails and of two variances, counts of more variance, and gaps."""
+    rng, data = np.random.default_rng(4), data.copy()
+    n, wide = len(data), np.where(data["f"].isin(["high", "a"]), 4.0, 1.0)
+    data["y"] = 3.0 + data["x"].fillna(0.0) + wide * rng.standard_t(3, n)
+    data["number"] = rng.poisson(np.exp(0.3 * data["x"].fillna(0.0)) * rng.gamma(0.5, 2.0, n))
+    data["yes"] = rng.integers(0, 2, n)
+    return data
+
+
+CALLED = {
+    "family": 'mfx.glmer("y ~ x + (1 | g)", data, family="student")',
+    "weights": 'mfx.glmer("y ~ x + (1 | g)", data, family="student", weights="w", offset="o")',
+    "strata": 'mfx.lmer("y ~ x + f + (x | g)", data, dispersion="~ f")',
+    "numbers": 'mfx.lmer("y ~ x + (1 | g)", data, weights="w", dispersion="~ x")',
+    "scale": 'mfx.lmer("y ~ x + (1 | g)", data, dispersion="~ 1 + (1 | g)")',
+    "counts": 'mfx.glmer("number ~ x + f + (1 | g)", data, family="nbinom2")',
+    "merged": 'mfx.glmer("yes ~ f + (1 | g)", data, family="binomial", link="probit")',
+    "formula": 'mfx.lmer("y ~ x + I(x ** 2) + (1 | g)", data, reml=False)',
+}
+
+
+@pytest.mark.parametrize("name", but_for(CALLED, ["strata"]))
+def test_a_call_is_made_with_the_source(name):
+    data = skewed(table())
+    parts = mfx.lmer("y ~ x + f + (1 | g)", lambda: iter([data[:150], data[150:]])).model
+    found = ModelsOfSource(data).of_call(parts, CALLED[name])
+    # Rows that lack a value of the fit, not of the call alone.
+    used = data.dropna(subset=["y", "x", "f"])
+    call = parsed_call(CALLED[name])
+    function = getattr(mfx, call.function)
+    reml = {"reml": False} if call.function == "lmer" else {}
+    expected = function(str(call.formula), used, **{**call.literals, **reml}).model
+    assert abs(found.deviance - expected.deviance) < 1e-7 * abs(expected.deviance)
+    assert found.nobs == expected.nobs == len(used)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("length", [90, 300])
+def test_other_families_are_tried_on_the_source(length):
+    data = skewed(generalized.table())
+    parts = lambda: (data[i : i + length] for i in range(0, len(data), length))  # noqa: E731
+    for function, formula, options, in_chunks in (
+        (mfx.lmer, "y ~ x + f + (1 | g)", {"weights": "w"}, {}),
+        (mfx.glmer, "number ~ x + (1 | g)", {"family": "poisson"}, {"chunk_rows": 100}),
+    ):
+        whole = function(formula, data, **options).doctor(max_seconds=600.0)
+        found = function(formula, parts, **options, **in_chunks)
+        tried = [
+            {w.code: w.tried for w in d.weaknesses if "family" in w.code or "disp" in w.code}
+            for d in (whole, found.doctor(data=parts, max_seconds=600.0))
+        ]
+        assert tried[0] == tried[1] != {}
+
+
+def test_a_call_that_takes_minutes_is_not_made(monkeypatch):
+    parts = mfx.lmer("y ~ x + f + (1 | g)", rows).model
+    with pytest.raises(RowsNotInMemory, match="reads all rows anew"):
+        ModelsOfSource(None).of_call(parts, CALLED["family"])
+    monkeypatch.setattr(called_fits, "_MOST_ROWS", 300)
+    for name in ("family", "scale"):
+        with pytest.raises(RowsNotInMemory, match="rows at each evaluation, which takes minutes"):
+            ModelsOfSource(table()).of_call(parts, CALLED[name])
+    assert ModelsOfSource(table()).of_call(parts, 'mfx.compare("y ~ x", data)') is None
 
 
 @pytest.mark.full

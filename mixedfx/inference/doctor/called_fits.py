@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,12 +26,21 @@ _RESIDUAL = ("dispersion", "residual")
 FAILURES = (MixedfxError, np.linalg.LinAlgError, FloatingPointError, NotImplementedError)
 
 
-def fit_of_call(fit: FittedModel, code: str) -> FittedModel | None:
+@dataclass(frozen=True)
+class ParsedCall:
+    """Parts of a call that fits a model."""
+
+    function: str  # lmer or glmer
+    formula: Formula
+    literals: dict[str, Any]  # arguments by keyword; others are names of what a fit has
+
+
+def parsed_call(code: str) -> ParsedCall | None:
     """
-    Fit what ``mfx.lmer("...", data, ...)`` asks for, by maximum likelihood.
+    Parts of ``mfx.lmer("...", data, ...)``; None where code is no such call.
 
     Nothing is evaluated: the text is one of :mod:`mixedfx.inference.checks.code`, whose arguments
-    are literals, or names of what the fit has. None where it is no such call.
+    are literals, or names of what the fit has.
     """
     found = ast.parse(code, mode="eval").body
     if not isinstance(found, ast.Call) or not isinstance(found.func, ast.Attribute):
@@ -45,7 +54,16 @@ def fit_of_call(fit: FittedModel, code: str) -> FittedModel | None:
     literals = {
         str(k.arg): k.value.value for k in found.keywords if isinstance(k.value, ast.Constant)
     }
-    if function == "lmer":
+    return ParsedCall(function, formula, literals)
+
+
+def fit_of_call(fit: FittedModel, code: str) -> FittedModel | None:
+    """Fit what a call asks for, by maximum likelihood; None where it is no such call."""
+    call = parsed_call(code)
+    if call is None:
+        return None
+    formula, literals = call.formula, call.literals
+    if call.function == "lmer":
         design = _linear(fit, formula, literals)
     elif "zero_inflation" in literals or "dispersion" in literals:
         return None
