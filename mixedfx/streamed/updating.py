@@ -68,7 +68,10 @@ def source_again(data: Any, method: str) -> DataSource:
 def check_in_chunks(fit: FittedModel, data: Any) -> None:
     """Refuse a source that is given for a fit whose rows are in memory."""
     if data is not None and not isinstance(fit.rows, StreamedRows):
-        raise ArgumentError("data= is of fits whose rows were read in chunks: leave it out.")
+        raise ArgumentError(
+            "data= is a source that is read again, and the rows of this fit are in memory: leave "
+            "it out."
+        )
 
 
 def updated_from_source(

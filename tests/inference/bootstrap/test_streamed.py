@@ -191,5 +191,5 @@ def test_levels_without_sums_of_their_own_are_not_resampled(name, message):
 def test_a_source_is_of_resampled_levels():
     with pytest.raises(ArgumentError, match="leave it out"):
         in_chunks("slope").bootstrap(2, data=streamed_cases.source)
-    with pytest.raises(ArgumentError, match="rows were read in chunks: leave it out"):
+    with pytest.raises(ArgumentError, match="the rows of this fit are in memory: leave it out"):
         streamed_cases.fit("slope", streamed_cases.table()).bootstrap(2, data=[])
