@@ -28,6 +28,7 @@ from mixedfx._names import decode
 from mixedfx.design.checks import check_length, first_non_numeric
 from mixedfx.design.column_terms import learned_before, product_columns
 from mixedfx.design.columns import as_patsy_column
+from mixedfx.design.contrast_advice import contrast_advice
 from mixedfx.design.known_values import is_box, known_values
 from mixedfx.design.row_dependence import (
     EvaluatedTerm,
@@ -204,11 +205,20 @@ def _fail_learning(
                 infos = design_matrix_builders(single, lambda: iter([variables]), env, _NO_MISSING)
                 build_design_matrices(infos, variables, NA_action=_NO_MISSING)
         except Exception as reason:
+            check_contrast(factor.name(), variables, error)
             advice = text_in_expression(factor.name(), variables)
             raise DataError(
                 f"term '{factor.name()}' could not be evaluated: {_reason(reason)}{advice}"
             ) from error
+    for factor in dict.fromkeys(f for terms in termlists for t in terms for f in t.factors):
+        check_contrast(factor.name(), variables, error)  # which depends on the terms beside it
     raise DataError(f"the formula could not be evaluated: {_reason(error)}") from error
+
+
+def check_contrast(code: str, variables: Mapping[str, Any], error: Exception) -> None:
+    """Raise where the contrast of a factor is what could not be evaluated."""
+    if advice := contrast_advice(code, variables):
+        raise DataError(f"term '{decode(code)}' could not be evaluated: {advice}") from error
 
 
 def _fail_building(
@@ -217,6 +227,7 @@ def _fail_building(
     """Name the factor whose new values differ in type or levels from those of the fit."""
     for info in infos:
         for factor, learned in info.factor_infos.items():
+            check_contrast(factor.name(), variables, error)
             try:
                 value = factor.eval(learned.state, variables)
             except Exception:

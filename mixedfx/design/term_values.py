@@ -204,7 +204,7 @@ def _missing(value: Any, rows: Codes | None, n: int) -> Mask:
 def _missing_values(value: Any) -> Mask:
     if is_box(value):
         missing = _missing_values(value.data)
-        if value.levels is not None:
+        if isinstance(value.levels, Iterable):  # others are an error of evaluation
             missing = missing | ~pd.Series(value.data).isin(list(value.levels)).to_numpy(dtype=bool)
         return missing
     data = pd.Series(value) if isinstance(value, list | tuple) else value
@@ -221,7 +221,7 @@ def _take(code: str, value: Any, at: Codes, *, new_data: bool) -> Any:
         levels = value.levels
         if new_data:
             levels = None  # those of the fit count
-        elif levels is not None and not isinstance(value.contrast, np.ndarray):
+        elif isinstance(levels, Iterable) and not isinstance(value.contrast, np.ndarray):
             present = set(pd.unique(pd.Series(data)).tolist())
             levels = [level for level in levels if level in present]
         return type(value)(data, value.contrast, levels)
