@@ -137,8 +137,8 @@ class SimulationMixin(ResultsBase):
             dictionary of numbers, which are then bootstrapped instead of the parameters. It is
             called with this fit first; a draw for which it raises an error is a failure.
         data : source of rows, optional
-            Of ``kind="cases"`` and a linear fit of one grouping factor whose rows were read in
-            chunks: the same source, which is read once more.
+            Of ``kind="cases"`` and a linear fit whose rows were read in chunks: the same source,
+            which is read once more.
 
         Returns
         -------

@@ -74,18 +74,22 @@ class CaseResampling:
         n = len(spec.levels)
         pairs, codes = np.unique(copies * n + codes, return_inverse=True)
         copy, level = np.divmod(pairs, n)
-        levels = spec.levels
-        *first, last = (p[level] for p in levels.value_positions)
-        if spec.group == self.group:
-            labels = pd.Index(copy + 1)
-        else:
-            values = levels.factor_values[-1][last]
-            labels = pd.Index([f"{v}.{c + 1}" for v, c in zip(values, copy, strict=True)])
-        # The copies differ in the last of the factors that are combined.
-        united = Levels(
-            (*levels.factor_values[:-1], labels), (*first, np.arange(len(pairs), dtype=np.intp))
-        )
+        united = copied_levels(spec.levels, level, copy, is_drawn=spec.group == self.group)
         return united, codes.astype(np.intp)
+
+
+def copied_levels(levels: Levels, level: Codes, copy: Codes, *, is_drawn: bool) -> Levels:
+    """Copies of levels, of the factor that is drawn by their numbers alone."""
+    *first, last = (p[level] for p in levels.value_positions)
+    if is_drawn:
+        labels = pd.Index(copy + 1)
+    else:
+        values = levels.factor_values[-1][last]
+        labels = pd.Index([f"{v}.{c + 1}" for v, c in zip(values, copy, strict=True)])
+    # The copies differ in the last of the factors that are combined.
+    return Levels(
+        (*levels.factor_values[:-1], labels), (*first, np.arange(len(level), dtype=np.intp))
+    )
 
 
 def case_resampling(fit: FittedModel, group: str | None, *, resample_rows: bool) -> CaseResampling:

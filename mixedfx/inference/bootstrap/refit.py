@@ -32,7 +32,7 @@ from mixedfx.estimation.profiled import estimate_theta
 from mixedfx.estimation.residual import ResidualEstimate
 from mixedfx.fit import fit_design
 from mixedfx.inference.bootstrap.cases import CaseResampling
-from mixedfx.inference.bootstrap.level_cases import LevelCases
+from mixedfx.inference.bootstrap.level_cases import LevelCases, with_levels
 from mixedfx.inference.bootstrap.resampling import Resampling, Responses
 from mixedfx.inference.bootstrap.statistic import Statistic, statistic_values
 from mixedfx.inference.parameters import parameters
@@ -191,7 +191,7 @@ def _refit_levels(
     """Fit the model to the sums of resampled levels."""
     if not has_independent_columns(crossprod):
         return Failure(number, "dependent columns", "the cases do not have all fixed effects")
-    design = with_sums_of(model.design, crossprod)
+    design = with_sums_of(with_levels(model.design, crossprod), crossprod)
     likelihood = replace(model.likelihood, crossprod=crossprod)
     result = estimate_theta(design, likelihood)
     drawn = _draw_of_converged(model, build_fitted_model(design, likelihood, result), number)

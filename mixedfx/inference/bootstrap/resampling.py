@@ -67,7 +67,8 @@ class Resampling:
         if self.kind != "parametric" and of_sums:
             raise ArgumentError(
                 f"kind='{self.kind}' resamples rows that are in memory, and this fit has sums of "
-                "its rows alone: take kind='parametric'."
+                "its rows alone: the products of a residual depend on the row that it is drawn "
+                "for. Without rows take kind='parametric', or kind='cases' with data=source."
             )
         if self.kind == "residual":
             return resampled_response(fit)

@@ -179,6 +179,50 @@ def test_resampled_levels_are_those_of_rows_in_memory(name):
     np.testing.assert_allclose(parts.estimates, expected.estimates, rtol=1e-5, atol=1e-6)
 
 
+SEVERAL = {
+    "nested": ("y ~ year + (1 | school/g)", None),
+    "nested slopes": ("y ~ x + (x | school) + (x | g) + (1 | f:g)", None),
+    "innermost first": ("y ~ x + (1 | f:g) + (1 | g) + (1 | school)", None),
+    "crossed": ("y ~ x + (x | g) + (1 | h)", "g"),
+    "the other of crossed": ("y ~ x + (x | g) + (1 | h)", "h"),
+    "nested beside crossed": ("y ~ x + (1 | school/g) + (1 | h)", "school"),
+    "nested in what stays": ("y ~ x + (1 | school) + (1 | g) + (1 | h)", "g"),
+    "all crossed": ("y ~ x + (1 | f) + (1 | h) + (1 | g)", "g"),
+}
+
+
+@pytest.mark.parametrize("length", [37, 250])
+@pytest.mark.parametrize("name", but_for(SEVERAL, ["nested"]))
+def test_levels_nested_in_those_that_are_drawn_are_copied_with_them(name, length):
+    (formula, groups), rows = SEVERAL[name], streamed_cases.table()
+    source = lambda: (rows[i : i + length] for i in range(0, len(rows), length))  # noqa: E731
+    options = {"rng": 1, "kind": "cases", "groups": groups, "progress": False}
+    parts = mfx.lmer(formula, source).bootstrap(8, data=source, **options)
+    expected = mfx.lmer(formula, rows, engine="profiled").bootstrap(8, **options)
+    pd.testing.assert_frame_equal(parts.frequencies, expected.frequencies)
+    assert repr(parts) == repr(expected)
+    np.testing.assert_allclose(parts.draws, expected.draws, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.full
+def test_a_statistic_of_copied_levels_has_their_labels():
+    def labels(fit):
+        return {"n": len(fit.ranef()["school:g"]), "dots": sum("." in str(i) for i in at(fit))}
+
+    def at(fit):
+        return fit.ranef()["school:g"].index
+
+    rows, source = streamed_cases.table(), streamed_cases.source
+    fits = [mfx.lmer("y ~ year + (1 | school/g)", d, engine="profiled") for d in (rows, source)]
+    options = {"rng": 2, "kind": "cases", "statistic": labels, "progress": False}
+    expected = fits[0].bootstrap(5, **options).draws
+    pd.testing.assert_frame_equal(fits[1].bootstrap(5, data=source, **options).draws, expected)
+    long = fits[1].bootstrap(
+        2, data=source, **options | {"statistic": lambda f: len(str(f.summary()))}
+    )
+    assert not long.failures
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [("crossed", "has 2: take"), ("weights", "one residual variance"), ("strata", "one residual")],
