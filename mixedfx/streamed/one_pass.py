@@ -32,7 +32,7 @@ from mixedfx.design.stream.learning import (
     merged,
     specified,
 )
-from mixedfx.design.stream.request import ColumnRequest, CompleteRows
+from mixedfx.design.stream.request import ColumnRequest, CompleteRows, complete_rows
 from mixedfx.errors import DataError
 from mixedfx.likelihood.recentred import smallest_eigenvalue
 from mixedfx.likelihood.stream.assembly import level_numbers, plan_reduction
@@ -249,7 +249,8 @@ def _read_partitions(
         frames.append(frame)
         if sum(map(len, frames)) >= PORTION:
             break
-    plan = PortionPlan.of(request, frames, source) if frames else None
+    seen = [complete_rows(request, frame, {}) for frame in frames]
+    plan = PortionPlan.of(request, frames, source, seen) if frames else None
     if plan is None:
         return learn(source, request), None
     collect = partial(_collected, request=request, head=frames[0].iloc[:HEAD_ROWS], plan=plan)

@@ -258,6 +258,23 @@ def test_sources_with_known_levels_are_read_once(source, tmp_path):
 INTEGERS = DATA.astype({"g": int, "h": "int32"})
 
 
+@pytest.mark.full
+@pytest.mark.parametrize("kind", ["integers", "texts"])
+def test_partitions_are_read_once_where_their_levels_seem_to_be_seen(kind, monkeypatch):
+    dask = pytest.importorskip("dask.dataframe")
+    monkeypatch.setattr(one_pass, "PORTION", 200)
+    rows = INTEGERS if kind == "integers" else INTEGERS.astype({"g": str, "h": str})
+    whole = mfx.lmer(CROSSED, rows, engine="profiled")
+    fit = mfx.lmer(CROSSED, dask.from_pandas(rows, npartitions=7))
+    assert passes(fit) == 1
+    assert_same(whole, fit)
+    late = pd.concat([rows, rows.tail(9).assign(g=rows["g"].max() + type(rows["g"].iloc[0])(1))])
+    late = late.reset_index(drop=True)
+    fit = mfx.lmer(CROSSED, dask.from_pandas(late, npartitions=7))
+    assert passes(fit) == 2
+    assert_same(mfx.lmer(CROSSED, late, engine="profiled"), fit)
+
+
 def written(folder: Any, frame: pd.DataFrame) -> str:
     pytest.importorskip("pyarrow")
     frame.to_parquet(folder / "rows.parquet", row_group_size=90, index=False)
