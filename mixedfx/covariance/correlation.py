@@ -31,6 +31,9 @@ Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 Array = npt.NDArray[np.float64]
 
+# Share of the largest deviation below which one is a rounding error.
+_ROUNDING = 1e-12
+
 
 class CorrelationStructure(CovarianceStructure):
     """
@@ -179,12 +182,14 @@ class CorrelationStructure(CovarianceStructure):
         if not self.heterogeneous:
             variances = np.full(at.k, np.mean(variances))
         sds = np.sqrt(variances)
-        there = sds > 0.0 if sds.any() else np.ones(at.k, dtype=bool)
-        scale = np.where(sds > 0.0, sds, 1.0)
+        # An effect left out of a factor of lower rank has a deviation of rounding errors.
+        there = sds > _ROUNDING * sds.max() if sds.any() else np.ones(at.k, dtype=bool)
+        scale = np.where(there, sds, 1.0)
         # The correlations of an effect without a deviation are unknown.
         R = np.where(np.outer(there, there), cov / np.outer(scale, scale), np.nan)
         c = self.estimate(R, at)
-        return np.concatenate([sds[: len(self.sds(at))], self.unbounded(c, at)])
+        own = np.where(there, sds, 0.0)[: len(self.sds(at))]
+        return np.concatenate([own, self.unbounded(c, at)])
 
     def components(self, factor: Matrix, at: Positions) -> tuple[Component, ...]:
         """Standard deviations, and what the correlations depend on."""

@@ -259,7 +259,9 @@ def search(
         if reduced is None:
             break
         slope = -np.inf
-        if not _may_continue(control, runs):
+        # A search need not have converged: by a standard deviation the deviance has a kink at zero
+        # where its correlations do not depend on it.
+        if _used(runs) >= control.max_evaluations:
             break
         objective, x = _with_roots(objective, reduced, runs[-1].x)
         runs.append(_minimize(objective, x, _remaining(control, runs)))
@@ -369,10 +371,13 @@ def score_covariance(
 
 
 def _may_continue(control: Control, runs: Sequence[TrustRegionResult]) -> bool:
-    used = sum(len(run.trace) for run in runs)
-    return runs[-1].converged and used < control.max_evaluations
+    return runs[-1].converged and _used(runs) < control.max_evaluations
 
 
 def _remaining(control: Control, runs: Sequence[TrustRegionResult]) -> Control:
-    used = sum(len(run.trace) for run in runs)
-    return Control(control.tolerance, max(control.max_evaluations - used, 1))
+    return Control(control.tolerance, max(control.max_evaluations - _used(runs), 1))
+
+
+def _used(runs: Sequence[TrustRegionResult]) -> int:
+    """Evaluations of runs."""
+    return sum(len(run.trace) for run in runs)
