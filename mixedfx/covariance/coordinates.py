@@ -110,10 +110,11 @@ class EntryCoordinates:
         lam = self.factor(x)
         return self.params(lam * np.where(np.diag(lam) < 0.0, -1.0, 1.0))
 
-    @property
+    @cached_property
     def is_sd(self) -> npt.NDArray[np.bool_]:
         """Diagonal entries."""
         diagonal: npt.NDArray[np.bool_] = self.rows == self.cols
+        set_readonly(diagonal)
         return diagonal
 
     def without(self, fixed: list[tuple[int, int]]) -> EntryCoordinates:

@@ -73,7 +73,7 @@ class Unstructured(CovarianceStructure):
     def canonical(self, params: Vector, at: Positions) -> Vector:
         """Flip the columns of Lambda so that each leading entry is positive."""
         coordinates = self.coordinates(at)
-        if (params[coordinates.is_sd] > 0.0).all():
+        if min(params[coordinates.is_sd].tolist(), default=1.0) > 0.0:
             return params
         lam = coordinates.factor(params)
         lead = np.argmax(lam != 0.0, axis=0)

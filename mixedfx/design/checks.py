@@ -158,7 +158,7 @@ def independent_columns(
     p = X.shape[1]
     XtX = X.T @ X if products is None else products
     lengths = np.sqrt(XtX.diagonal())
-    if lengths.min(initial=1.0) > 0:
+    if min(lengths.tolist(), default=1.0) > 0.0:
         correlations = XtX / (lengths[:, None] * lengths)
         if p < 2 or eigenvalues(correlations)[0] > 1e-6:
             return np.arange(p)

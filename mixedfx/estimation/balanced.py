@@ -22,6 +22,7 @@ from mixedfx.likelihood.likelihood import GaussianLikelihood
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
+Array = npt.NDArray[np.float64]
 
 # Share of a product's squared norm that is outside of the span by rounding.
 _ROUNDING = 1e-12
@@ -44,40 +45,43 @@ def balanced_estimates(likelihood: GaussianLikelihood) -> tuple[list[Matrix], fl
     N, starts = projected_products(dense), [part.start for part in dense.columns]
     if N is None:
         return None
+    sums = _sums_of_products(N, dense.columns)
     gram = np.empty((len(starts) + 1,) * 2)  # tr(A_i A_j), P last
-    gram[:-1, :-1] = _sums_of_blocks(N * N, starts)
+    gram[:-1, :-1] = sums[0]
     gram[-1, :-1] = gram[:-1, -1] = np.add.reduceat(N.diagonal(), starts)
     gram[-1, -1] = crossprod.n - crossprod.p
     Zty, yty = dense.matrix[: dense.q, -1], dense.matrix[-1:, -1]
     explained = np.concatenate([np.add.reduceat(Zty * Zty, starts), yty])
-    variances = _solved_if_in_span(N, dense.columns, gram, explained)
+    variances = _solved_if_in_span(sums, gram, explained)
     if variances is None:
         return None
     residual_variance = bounded_residual_variance(crossprod, float(variances[-1]), reml=True)
     return list(variances[:-1, None, None]), residual_variance
 
 
-def _sums_of_blocks(matrix: Matrix, starts: list[int]) -> Matrix:
-    """Sum of the entries of each block, of the columns of every two terms."""
-    return np.add.reduceat(np.add.reduceat(matrix, starts, axis=0), starts, axis=1)
+def _sums_of_products(N: Matrix, columns: tuple[slice, ...]) -> Array:
+    """
+    Sums over the columns of every two of m terms, (m + 2, m, m), of ``N = Z'PZ``.
+
+    They are ``tr(A_i A_j)``, ``|A_i A_j|^2`` and, for each k, ``tr(A_i A_j A_k)``.
+    """
+    starts, within = [part.start for part in columns], np.zeros(N.shape)
+    for part in columns:
+        within[part, part] = N[part, part]
+    products = [N * N, (within @ N) * (N @ within)]
+    products += [(N[:, part] @ N[part]) * N for part in columns]
+    return np.add.reduceat(np.add.reduceat(np.array(products), starts, axis=1), starts, axis=2)
 
 
-def _solved_if_in_span(
-    N: Matrix, columns: tuple[slice, ...], gram: Matrix, explained: Vector
-) -> Vector | None:
+def _solved_if_in_span(sums: Array, gram: Matrix, explained: Vector) -> Vector | None:
     """
     Solution of the equations of the Gram matrix with a right side.
 
     None unless the part of each ``A_i A_j = P Z_i N_ij Z_j'P`` outside of the span is rounding.
     """
-    starts, m = [part.start for part in columns], len(columns)
-    within = np.zeros(N.shape)  # N_ii of all terms
-    for part in columns:
-        within[part, part] = N[part, part]
-    norms = _sums_of_blocks((within @ N) * (N @ within), starts)  # |A_i A_j|^2
-    traces = [_sums_of_blocks((N[:, part] @ N[part]) * N, starts) for part in columns]
+    m, norms = sums.shape[1], sums[1]
     right = np.empty((m + 1, m * m + 1))
-    right[:m, :-1] = np.array(traces).reshape(m * m, m).T  # tr(A_k A_j A_i), column by column
+    right[:m, :-1] = sums[2:].reshape(m * m, m).T  # column by column
     right[m, :-1] = gram[:m, :m].reshape(-1)
     right[:, -1] = explained
     _, solved, info = dposv(gram, right)

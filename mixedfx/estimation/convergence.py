@@ -244,7 +244,7 @@ def diagnose_convergence(
     if len(gradient):
         largest = decrement = curvature = np.nan
         if all_finite(gradient, hessian):
-            largest = float(np.maximum.reduce(np.abs(gradient)))
+            largest = max(map(abs, gradient.tolist()))
             decrement, curvature = newton or newton_decrement(gradient, hessian)
     return ConvergenceDiagnostics(
         largest,

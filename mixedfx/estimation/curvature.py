@@ -50,10 +50,10 @@ class HessianAtOptimum:
         The curvature of a variance falls with its square: relative to it, it does not.
         """
         coordinates = self.scaled.coordinates
-        variances = concatenate(np.add.reduce(F * F, axis=1) for F in coordinates.lambdas(self.x))
+        variances = concatenate(np.einsum("ij,ij->i", F, F) for F in coordinates.lambdas(self.x))
         if max(variances.tolist(), default=0.0) <= 1.0:
             return self
-        moved = np.where(coordinates.moved_effects(self.x), variances, 0.0)
+        moved = coordinates.moved_effects(self.x) * variances
         scale = np.sqrt(np.maximum.reduce(moved, axis=1, initial=1.0))
         hessian = self.hessian * (scale[:, None] * scale)
         return HessianAtOptimum(self.scaled, self.x / scale, self.gradient * scale, hessian)

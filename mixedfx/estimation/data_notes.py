@@ -133,8 +133,8 @@ def _response(spec: ModelSpec, y: Vector) -> DataNote | None:
 
 def _not_normal(formula: Formula, y: Vector) -> DataNote | None:
     """What the estimates mean where the response is 0 and 1, or looks like a count."""
-    whole = len(y) >= _FEWEST_ROWS and y.min() == 0.0 and bool((y == np.rint(y)).all())
-    if not whole:
+    may_be_whole = len(y) >= _FEWEST_ROWS and float(y[0]).is_integer() and y.min() == 0.0
+    if not may_be_whole or not (y == np.rint(y)).all():
         return None
     name = decode(formula.response)
     if y.max() == 1.0:

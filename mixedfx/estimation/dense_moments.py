@@ -28,7 +28,7 @@ from mixedfx.covariance.registry import STRUCTURES
 from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.dense import DenseCrossProducts
 from mixedfx.likelihood.dense_point import DensePoint
-from mixedfx.linalg.symmetric import solve_or_least_norm
+from mixedfx.linalg.symmetric import solve_semidefinite
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -53,22 +53,24 @@ def dense_moments(dense: DenseCrossProducts, *, reml: bool) -> tuple[list[Matrix
         found = _at_identity(dense, unit, reml=reml)
     if found is None:
         return None
-    K, h, pwrss, variances = found
+    K, h, of_residual, at_identity = found
     E = terms.tangents(unit, halves)
     products, explained = terms.traces(E, K), terms.directions(E, h) @ h
-    of_log_det = terms.along(E, terms.blocks(K))
-    a = 0.5 * variances * np.concatenate([half.trace(axis1=1, axis2=2) for half in halves])
-    with_residual = of_log_det - products @ a
-    df, m = float(crossprod.nu(reml=reml)), len(a)
+    with_residual = terms.along(E, terms.blocks(K))
+    df, m = float(crossprod.nu(reml=reml)), len(explained)
+    if at_identity:
+        a = 0.5 * np.concatenate([half.trace(axis1=1, axis2=2) for half in halves])
+        of_log_det, with_residual = with_residual, with_residual - products @ a
+        df -= float(a @ (of_log_det + with_residual))
+        of_residual -= float(a @ explained)
     if crossprod.sigma is not None:
         variance = crossprod.sigma**2
-        solved = solve_or_least_norm(products, explained - variance * with_residual)
+        solved = solve_semidefinite(products, explained - variance * with_residual)
     else:
         system, right = np.empty((m + 1, m + 1)), np.empty(m + 1)
         system[:m, :m], system[:m, m], system[m, :m] = products, with_residual, with_residual
-        system[m, m] = df - float(a @ (of_log_det + with_residual))
-        right[:m], right[m] = explained, pwrss - float(a @ explained)
-        solved = solve_or_least_norm(system, right)
+        system[m, m], right[:m], right[m] = df, explained, of_residual
+        solved = solve_semidefinite(system, right)
         variance = bounded_residual_variance(crossprod, float(solved[m]), reml=reml)
     covariances, i = [], 0
     for half in halves:
@@ -80,12 +82,12 @@ def dense_moments(dense: DenseCrossProducts, *, reml: bool) -> tuple[list[Matrix
 
 
 class _Products(NamedTuple):
-    """Products at ``Lambda Lambda' = variances I``."""
+    """Products at ``Lambda Lambda'`` = 0 or I."""
 
     K: Matrix  # (q, q) Z'PZ, for ML Z'V^-1 Z
     h: Vector  # (q,) Z'Py
     pwrss: float  # y'Py
-    variances: float
+    at_identity: bool
 
 
 def _at_identity(dense: DenseCrossProducts, unit: list[Matrix], *, reml: bool) -> _Products | None:
@@ -93,14 +95,14 @@ def _at_identity(dense: DenseCrossProducts, unit: list[Matrix], *, reml: bool) -
         point = DensePoint.at_identity(dense, unit, reml=reml)
     except np.linalg.LinAlgError:
         return None
-    return _Products(point.projected[0], point.h, point.pwrss, 1.0)
+    return _Products(point.projected[0], point.h, point.pwrss, True)
 
 
 def _at_zero(dense: DenseCrossProducts) -> _Products | None:
     """Without a factor of the random effects."""
     S, q = dense.matrix, dense.q
     N = projected_products(dense)
-    return None if N is None else _Products(N, S[:q, -1], float(S[-1, -1]), 0.0)
+    return None if N is None else _Products(N, S[:q, -1], float(S[-1, -1]), False)
 
 
 def _has_equal_levels(crossprod: CrossProducts) -> bool:
@@ -114,9 +116,9 @@ def _has_equal_levels(crossprod: CrossProducts) -> bool:
     if len(terms) != 1 or terms[0][0].invariance != "linear" or crossprod.ZtZ.within:
         return False
     products = crossprod.ZtZ.diagonal[0]
-    first = products[:, :, :1]
-    largest = np.maximum.reduce(np.abs(products - first), axis=None)
-    return bool(largest <= _EQUAL * np.maximum.reduce(np.abs(first), axis=None))
+    largest = np.maximum.reduce(np.abs(products - products[:, :, :1]), axis=None)
+    # The columns of a basis have unit mean square over all rows.
+    return bool(largest <= _EQUAL * crossprod.n / products.shape[2])
 
 
 def projected_products(dense: DenseCrossProducts) -> Matrix | None:

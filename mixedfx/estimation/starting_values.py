@@ -24,7 +24,7 @@ from mixedfx.likelihood.crossproducts import CrossProducts
 from mixedfx.likelihood.dense import DenseCrossProducts
 from mixedfx.linalg.cholesky.batched import WIDE, matmul, penalized_inverse
 from mixedfx.linalg.cholesky.block_matrix import BlockMatrix
-from mixedfx.linalg.symmetric import eigenvectors, solve_or_least_norm
+from mixedfx.linalg.symmetric import eigenvalues, eigenvectors, solve_or_least_norm
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -90,6 +90,9 @@ def _bounded(cov: Matrix) -> Matrix:
     """A relative covariance with variances of a starting value, in all directions."""
     if len(cov) == 1:
         return np.minimum(np.maximum(cov, _MIN_VARIANCE), _MAX_VARIANCE)
+    least, *_, largest = eigenvalues(cov).tolist()
+    if least >= _MIN_VARIANCE and largest <= _MAX_VARIANCE:
+        return cov
     values, vectors = eigenvectors(cov)
     values = np.minimum(np.maximum(values, _MIN_VARIANCE), _MAX_VARIANCE)
     return np.asarray((vectors * values) @ vectors.T)

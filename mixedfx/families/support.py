@@ -67,7 +67,7 @@ def check_support(
 
 def check_varies(name: str, y: Vector, *, trials: Vector | None) -> None:
     """Raise if the response is constant; equal proportions strictly within 0 and 1 are data."""
-    if y.min() == y.max() and (trials is None or y[0] in (0.0, 1.0)):
+    if y[0] == y[-1] and y.min() == y.max() and (trials is None or y[0] in (0.0, 1.0)):
         of_trials = "" if trials is None else " of all trials"
         raise ResponseError(
             f"the response '{name}' is {y[0]:g}{of_trials} in every row: nothing to explain. "

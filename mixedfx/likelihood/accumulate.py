@@ -33,7 +33,7 @@ from mixedfx.likelihood.level_sums import (
     term_columns,
 )
 from mixedfx.linalg.cholesky.block_matrix import BlockLayout, BlockMatrix, BlockPattern, LevelPairs
-from mixedfx.linalg.symmetric import eigenvectors
+from mixedfx.linalg.symmetric import eigenvalues, solve_positive
 from mixedfx.linalg.triangular import solve_upper
 
 Vector = npt.NDArray[np.float64]
@@ -153,6 +153,10 @@ def block_matrix(
 def _check_residuals(design: Design, residuals: Vector) -> None:
     """Refuse a response that the fixed part explains exactly."""
     rows = design.rows
+    if rows.offset is None and np.vdot(residuals, residuals) > rows.n * _EXACT**2 * np.vdot(
+        rows.y, rows.y
+    ):
+        return  # the largest residual is at least the root mean square
     size = float(np.maximum.reduce(np.abs(rows.response_less_offset)))
     if rows.offset is not None:
         size = max(size, float(np.abs(rows.offset).max()))
@@ -204,8 +208,11 @@ def _has_free_levels(crossprod: CrossProducts, t: int) -> bool:
         return False
     products = crossprod.ZtZ.diagonal[position.group][position.columns, position.columns]
     squares = crossprod.bases[t].own_squares_by_level(products)
-    left = (squares.shape[1] - p) * np.minimum.reduce(squares, axis=1)
-    return bool(np.logical_and.reduce(left >= _CONFOUNDED * np.add.reduce(squares, axis=1)))
+    least, total = np.minimum.reduce(squares, axis=1), np.add.reduce(squares, axis=1)
+    left = squares.shape[1] - p
+    return all(
+        left * a >= _CONFOUNDED * b for a, b in zip(least.tolist(), total.tolist(), strict=True)
+    )
 
 
 def check_identified(spec: ModelSpec, crossprod: CrossProducts, weights: Vector | None) -> None:
@@ -322,10 +329,10 @@ def _centred(rows: ModelRows) -> tuple[Matrix, Vector, Vector, Matrix | None]:
     weighted = X if w is None else w[:, None] * X
     XtX, Xty = X.T @ weighted, weighted.T @ y
     scale = 1.0 / np.sqrt(XtX.diagonal())
-    values, vectors = eigenvectors(XtX * (scale[:, None] * scale))
-    if values[0] > ILL_CONDITIONED:
-        coef = scale * (vectors @ ((vectors.T @ (scale * Xty)) / values))
-        return X, y - X @ coef, _shifted(coef, None, shift), None
+    if eigenvalues(XtX * (scale[:, None] * scale))[0] > ILL_CONDITIONED:
+        coef = solve_positive(XtX, Xty)
+        if coef is not None:
+            return X, y - X @ coef, _shifted(coef, None, shift), None
     basis = well_conditioned(X, w)
     if basis is None:
         columns, R = _orthonormal(X, w)

@@ -14,6 +14,7 @@ tolerances and Hessians in F do not depend on units.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -64,7 +65,7 @@ class ColumnBasis:
     @cached_property
     def is_identity(self) -> bool:
         """Whether the columns are those of M."""
-        return not self.means.any() and bool((np.eye(len(self.R)) == self.R).all())
+        return self.is_diagonal and bool((self._scale == 1.0).all())
 
     @cached_property
     def is_diagonal(self) -> bool:
@@ -124,8 +125,10 @@ class ColumnBasis:
             return _with_signs(lower_triangular_factor(own / self._scale[:, None]))
         changed = self.T @ own
         # A standard deviation of zero is exactly zero in any basis.
-        rounding = _ROUNDING * np.maximum.reduce(np.abs(self.T) @ np.abs(own), axis=1)
-        changed[np.maximum.reduce(np.abs(changed), axis=1) <= rounding] = 0.0
+        most = _ROUNDING * math.sqrt(np.vdot(self.T, self.T) * np.vdot(own, own))
+        if min(map(_largest, changed.tolist())) <= most:
+            rounding = _ROUNDING * (np.abs(self.T) @ np.abs(own)).max(axis=1)
+            changed[np.abs(changed).max(axis=1) <= rounding] = 0.0
         return _with_signs(lower_triangular_factor(changed))
 
     def own_factor(self, factor: Matrix) -> Matrix:
@@ -162,8 +165,15 @@ class ColumnBasis:
         return np.asarray(np.einsum("ac,cdl,bd->abl", self.T, own, self.T, optimize=True))
 
 
+def _largest(row: Sequence[float]) -> float:
+    """Largest absolute value."""
+    return max(map(abs, row), default=0.0)
+
+
 def _with_signs(lower: Matrix) -> Matrix:
     """Columns with non-negative diagonal entries."""
+    if min(lower.diagonal().tolist(), default=0.0) >= 0.0:
+        return lower
     return np.asarray(lower * np.where(lower.diagonal() < 0.0, -1.0, 1.0))
 
 

@@ -106,7 +106,7 @@ class DensePoint:
             sigma=crossprod.sigma_at(self.pwrss, crossprod.nu(reml=self.reml)),
             vcov_unscaled=crossprod.vcov_of_coefficients(vcov_in_basis),
             pwrss=self.pwrss,
-            schur=DeferredElimination(crossprod, factors, root @ root.T),
+            schur=DeferredElimination(crossprod, factors, root),
             coef_vector=coef_vector,
             vcov_in_basis=vcov_in_basis,
             crossprod=crossprod,
@@ -152,17 +152,18 @@ class DensePoint:
             tr(D_ij K) - tr(D_i K D_j K) + (2 h'D_i K_P D_j h - h'D_ij h) / sigma**2
                 - (h'D_i h)(h'D_j h) / (nu sigma**4),
 
-        without the last term where sigma is known.
+        without the last term where sigma is known; ``h h'`` is taken with K and with K_P.
         """
         terms, jacobians = self.dense.terms, coordinates.jacobians(x)
         (K, K_P), h, s2 = self.projected, self.h, self.sigma2
         tangents = terms.tangents(self.factors, jacobians)
-        Dh, by_cov = terms.directions(tangents, h), terms.blocks(K - h[:, None] * (h / s2))
-        H = terms.curvature(jacobians, by_cov) - terms.traces(tangents, K)
-        H += (Dh @ K_P) @ ((2.0 / s2) * Dh.T)
+        Dh, hh = terms.directions(tangents, h), h[:, None] * h
         if self.dense.crossprod.profiles_sigma:
-            hDh = (Dh @ h) / s2
-            H -= hDh[:, None] * (hDh / self.dense.crossprod.nu(reml=self.reml))
+            K_P = K_P - hh * (0.5 / (self.dense.crossprod.nu(reml=self.reml) * s2))
+        hh *= 1.0 / s2
+        by_cov = terms.blocks(K - hh)
+        H = terms.curvature(jacobians, by_cov) - terms.traces(tangents, K)
+        H += (2.0 / s2) * (Dh @ K_P @ Dh.T)
         if not coordinates.is_linear:
             # The second derivatives of the factors, with the derivative by them constant.
             score = self.score

@@ -134,8 +134,9 @@ def _has_independent_levels(blocks: Array, enough: int) -> bool:
         return int(np.count_nonzero(blocks[0, 0] > 0.0)) >= enough
     if len(blocks) == 2:
         first, second, both = blocks[0, 0], blocks[1, 1], blocks[0, 1]
-        cosines = both * both < (1.0 - _INDEPENDENT) ** 2 * first * second
-        return int(np.count_nonzero(cosines & (first > 0.0) & (second > 0.0))) >= enough
+        # Of two squares whose product is positive both are if one is.
+        independent = both * both < (1.0 - _INDEPENDENT) ** 2 * first * second
+        return int(np.count_nonzero(independent & (first > 0.0))) >= enough
     blocks = blocks.transpose(2, 0, 1)
     lengths = np.sqrt(np.maximum(np.einsum("lkk->lk", blocks), 0.0))
     positive = (lengths > 0.0).all(axis=1)

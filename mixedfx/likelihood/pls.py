@@ -164,7 +164,12 @@ class DeferredElimination:
 
     crossprod: CrossProducts
     factors: tuple[Matrix, ...]  # one F of each term
-    matrix: Matrix  # (p + 1, p + 1), the Schur complement
+    root: Matrix  # (p + 1, p + 1), lower Cholesky factor of the Schur complement
+
+    @cached_property
+    def matrix(self) -> Matrix:
+        """The Schur complement, (p + 1, p + 1)."""
+        return self.root @ self.root.T
 
     @cached_property
     def _eliminated(self) -> EliminatedColumns:

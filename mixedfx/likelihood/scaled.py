@@ -161,10 +161,11 @@ def deviance_rounding(solution: Solution) -> float:
     nu = crossprod.nu(reml=solution.reml)
     of_response = _SHARE_OF_BOUND * nu * float(crossprod.XytXy[-1, -1]) / solution.pwrss
     # Phi is zero where a coefficient is known: t_j^2 Phi_jj is written without dividing by it.
-    scaled_t_squared = (solution.coef_vector[:p] / solution.sigma) ** 2
-    Phi = solution.vcov_in_basis.diagonal()
-    lost = float(solution.reml) * Phi + scaled_t_squared
-    of_coefficients = float(crossprod.XytXy.diagonal()[:p] @ lost)
+    diagonals = crossprod.XytXy.diagonal()[:p], solution.vcov_in_basis.diagonal()
+    of_each = zip(*(a.tolist() for a in (*diagonals, solution.coef_vector[:p])), strict=True)
+    of_coefficients = sum(
+        XtX * (solution.reml * Phi + (coef / solution.sigma) ** 2) for XtX, Phi, coef in of_each
+    )
     of_effects = crossprod.n * _lost_to_effects(solution)
     return max(of_response + of_coefficients, of_effects) * _EPSILON
 

@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg.lapack import dgecon, dgetrf, dgetrs, dposv, dsyevd
+from scipy.linalg.lapack import dgecon, dgetrf, dgetrs, dposv, dpotrf, dpotrs, dsyevd
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -65,6 +65,15 @@ def solve_or_least_norm(A: Matrix, b: Vector) -> Vector:
     norm = max(np.add.reduce(np.abs(A), axis=0).tolist(), default=0.0)
     if info == 0 and dgecon(lu, norm)[0] > _SINGULAR:
         return np.asarray(dgetrs(lu, pivots, b)[0])
+    return np.asarray(np.linalg.lstsq(A, b, rcond=None)[0])
+
+
+def solve_semidefinite(A: Matrix, b: Vector) -> Vector:
+    """Solution (k,) of ``A x = b``, A positive semidefinite; that of least norm where singular."""
+    root, info = dpotrf(A, lower=1)
+    pivots = root.diagonal().tolist()
+    if info == 0 and min(pivots) ** 2 > _SINGULAR * max(pivots) ** 2:
+        return np.asarray(dpotrs(root, b, lower=1)[0])
     return np.asarray(np.linalg.lstsq(A, b, rcond=None)[0])
 
 

@@ -108,7 +108,7 @@ def minimize(
 
 
 def _norm(v: Vector) -> float:
-    return math.sqrt(v @ v)
+    return math.sqrt(np.vdot(v, v))
 
 
 def _next_radius(radius: float, length: float, ratio: float) -> float:
@@ -160,7 +160,7 @@ def _newton_step(B: Matrix, gradient: Vector, radius: float) -> tuple[Vector, fl
     if info or not (len(gradient) > _CHOLESKY_SIZE or _is_regular(root, B)):
         return None
     step, _ = dpotrs(root, gradient, lower=1)
-    decrement = float(0.5 * gradient @ step)
+    decrement = 0.5 * float(np.vdot(gradient, step))
     return (-step, decrement, decrement) if _norm(step) <= radius else None
 
 
