@@ -163,7 +163,7 @@ def deviance_rounding(solution: Solution) -> float:
     # Phi is zero where a coefficient is known: t_j^2 Phi_jj is written without dividing by it.
     diagonals = crossprod.XytXy.diagonal()[:p], solution.vcov_in_basis.diagonal()
     of_each = zip(*(a.tolist() for a in (*diagonals, solution.coef_vector[:p])), strict=True)
-    of_coefficients = sum(
+    of_coefficients: float = sum(
         XtX * (solution.reml * Phi + (coef / solution.sigma) ** 2) for XtX, Phi, coef in of_each
     )
     of_effects = crossprod.n * _lost_to_effects(solution)
