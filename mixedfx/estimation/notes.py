@@ -146,8 +146,7 @@ def _not_converged(
     if result.converged:
         return []
     if reason := saturation.vanishing_residuals(design, solution):
-        text = f"the search did not converge: {reason} {saturation.ADVICE}"
-        return [Note(text, ConvergenceWarning)]
+        return [Note(f"the search did not converge: {reason}", ConvergenceWarning)]
     reasons = list(certificate.failures)
     if result.refuses or result.limit_reached or not reasons:
         reasons.append(result.message)

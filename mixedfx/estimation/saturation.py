@@ -23,7 +23,7 @@ _VANISHED = 1e-4
 _MOST_ROWS = 1_500
 _RANK_TOLERANCE = 1e-9
 
-ADVICE = (
+_ADVICE = (
     "Of one such term lme4 stops with 'number of observations <= number of random effects'. Leave "
     "out a term, or the slopes of one whose levels have no more rows than effects."
 )
@@ -34,7 +34,7 @@ ERRORS = (*_OF_RESIDUALS, np.linalg.LinAlgError, ValueError)
 
 
 def vanishing_residuals(design: Design, solution: Solution) -> str | None:
-    """Why the residual variance of a fit has gone to zero, if the columns are the reason."""
+    """Why residuals have vanished, if the columns are the reason, and what to do."""
     crossprod = solution.crossprod
     if not crossprod.profiles_sigma:
         return None
@@ -47,11 +47,11 @@ def explained(error: Exception, design: Design, crossprod: CrossProducts) -> Exc
     """An error where residuals vanish, with the reason if it is that of the columns."""
     is_of_request = isinstance(error, MixedfxError) and not isinstance(error, _OF_RESIDUALS)
     statement = None if is_of_request else _statement(design, crossprod)
-    return error if statement is None else ResponseError(f"{statement} {ADVICE}")
+    return error if statement is None else ResponseError(statement)
 
 
 def _statement(design: Design, crossprod: CrossProducts) -> str | None:
-    """That the columns of X and Z have the rank of the rows; None if not, or not worked out."""
+    """That columns of X and Z have the rank of the rows; None if not, or not worked out."""
     rows = design.rows
     q, p = crossprod.symbolic.size, crossprod.p
     if not rows.in_memory or q + p < rows.n or rows.n > _MOST_ROWS or rows.n_merged:
@@ -65,5 +65,17 @@ def _statement(design: Design, crossprod: CrossProducts) -> str | None:
     return (
         f"the random effects can reproduce the response, whatever it is: with the fixed effects "
         f"they have {q + p} columns of rank {rows.n}, the number of rows, and the residual "
-        "variance goes to zero."
+        f"variance goes to zero. {_advice(crossprod)}"
+    )
+
+
+def _advice(crossprod: CrossProducts) -> str:
+    """What to do: a structure that takes all variance is that of the residuals."""
+    structures = [s.name for s, _ in crossprod.parametrization.terms if not s.linear]
+    if not structures:
+        return _ADVICE
+    name = structures[0]
+    return (
+        f"All the variance is that of '{name}(...)': take it out of the formula, and give it as "
+        f"the covariance of the residuals, residual='{name}(...)'."
     )

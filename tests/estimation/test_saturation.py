@@ -48,3 +48,17 @@ def test_another_reason_is_not_taken_for_this_one():
     frame["y"] = frame["g"] ** 2.0
     with pytest.raises(mfx.errors.ResponseError, match="within whose levels"):
         mfx.lmer("y ~ x + (1 | g)", frame)
+
+
+def test_a_structure_that_takes_all_variance_is_that_of_the_residuals():
+    # Rows by definition without other residuals than those of an AR(1) process.
+    rng = np.random.default_rng(1)
+    frame = pd.DataFrame({"g": np.repeat(np.arange(8), 6), "t": np.tile(np.arange(6), 8)})
+    lags = abs(np.subtract.outer(np.arange(6), np.arange(6)))
+    root = np.linalg.cholesky(0.7**lags)
+    frame["y"] = (rng.normal(size=(8, 6)) @ root.T).ravel()
+    with pytest.warns(mfx.errors.ConvergenceWarning, match=r"as the covariance of the residuals"):
+        fit = mfx.lmer("y ~ 1 + ar1(0 + t | g)", frame)
+    advised = mfx.lmer("y ~ 1", frame, residual="ar1(t | g)")
+    assert advised.converged
+    assert advised.deviance <= fit.deviance + 1e-7
