@@ -345,6 +345,12 @@ def test_no_retired_word_names_a_module_class_or_function():
     assert not named, _listed(named)
 
 
+def test_values_are_kept_without_a_lock():
+    lock = ("functools", "cached_property")
+    found = [m.name for m in modules().values() if lock in m.imports and m.room != "_cached"]
+    assert not found, f"take mixedfx._cached.cached_property in:{_listed(found)}"
+
+
 def test_every_dataclass_is_frozen():
     mutable = []
     for module in modules().values():
