@@ -77,6 +77,7 @@ def _write(
         )
         writer.add(*found, has_own_weights=_has_own_trials(fit, values))
         witnesses.add(*found)
+    buffer.finish()
     witnesses.check(fit)
 
 
@@ -157,11 +158,17 @@ class _Buffer:
         """The next rows; the parts have as many as are taken."""
         while sum(len(values) for values, _ in self._waiting) < n:
             self._waiting.append(next(self._parts))
-        values = np.concatenate([v for v, _ in self._waiting])
-        labels = self._waiting[0][1]
-        labels = labels.append([own for _, own in self._waiting[1:]])
+        values, labels = self._waiting[0]
+        if len(self._waiting) > 1:  # else it may be all rows, which are not copied
+            values = np.concatenate([v for v, _ in self._waiting])
+            labels = labels.append([own for _, own in self._waiting[1:]])
         self._waiting = [(values[n:], labels[n:])]
         return values[:n], labels[:n]
+
+    def finish(self) -> None:
+        """Read the parts to their end, where it is seen that there are no further rows."""
+        for _ in self._parts:
+            pass
 
 
 class _Witnesses:

@@ -182,6 +182,8 @@ GAPS = OTHER.assign(count2=OTHER["count2"].where(OTHER.index != 20), one=3, minu
         ("nothing", OTHER, MissingColumnError, "'nothing' is not a column of data="),
         ("count2", OTHER.head(300), SourceChangedError, "not the 499 rows"),
         ("count2", pd.concat([OTHER, OTHER]), SourceChangedError, "not the 499 rows"),
+        ("count2", lambda: [OTHER, OTHER.head(3)], SourceChangedError, "not the 499 rows"),
+        ("count2", lambda: [OTHER, OTHER.loc[[11]]], SourceChangedError, "not the 499 rows"),
         ("count2", GAPS, InfiniteValueError, "missing or infinite in 1 rows"),
         ("one", GAPS, ResponseError, "is 3 in every row"),
         ("minus", GAPS, ResponseError, "is -1 in row 0"),
