@@ -13,6 +13,7 @@ from mixedfx.diagrams.graph.names import display_name
 from mixedfx.diagrams.graph.symbols import index_letter
 from mixedfx.errors import ArgumentError, did_you_mean
 from mixedfx.formula.membership import membership_name
+from mixedfx.formula.positions import ALL_ROWS
 from mixedfx.formula.terms import Formula
 
 
@@ -22,7 +23,7 @@ class GroupingFactor:
 
     name: str  # as in the formula: "state:district"
     label: str  # without the factors that contain it: "district"
-    index: str  # its own letter; empty for a:b beside a and b
+    index: str  # its own letter; empty for a:b beside a and b, and for all rows as one level
     indices: str  # letters that index its levels, outermost first
     outer: tuple[str, ...]  # names of all factors that contain it, outermost first
     parents: tuple[str, ...]  # those of them that contain it directly
@@ -37,7 +38,8 @@ def grouping_factors(formula: Formula, nested: Mapping[str, str]) -> tuple[Group
         order.append(next(g for g in components if g not in order and outer[g] <= set(order)))
     letters: dict[str, str] = {}
     for component in (c for g in order for c in components[g]):
-        letters.setdefault(component, index_letter(len(letters)))
+        letter = "" if component == ALL_ROWS else index_letter(len("".join(letters.values())))
+        letters.setdefault(component, letter)
     inherited = {g: {c for h in outer[g] for c in components[h]} for g in components}
     labels = _labels(components, inherited)
     factors = []

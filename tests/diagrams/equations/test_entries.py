@@ -92,6 +92,12 @@ def test_effects_at_the_levels_of_a_variable_are_no_slopes(of_fit):
     assert "σ_visit" not in text
 
 
+def test_a_field_of_all_rows_has_no_index():
+    text = " ".join(str(mfx.equation("y ~ 1 + exp(lon + lat | 1)")).split())
+    assert text.startswith("yᵢ | b ~ N(β₀ + b[lonᵢ, latᵢ], σ²) b ~ N(0, Σ_1)")
+    assert "where i numbers the rows." in text
+
+
 def test_the_graph_of_effects_at_positions_has_their_covariance():
     labels = [node.label for node in mfx.graph("y ~ x + exp(lon + lat | site)").nodes]
     assert "Σ_site" in labels
