@@ -240,11 +240,11 @@ class HypothesisTestsMixin(ResultsBase):
         pandas.DataFrame
             Indexed by term: ``sum_sq mean_sq num_df den_df F p_value``. ``mean_sq`` is
             ``F sigma**2`` and ``sum_sq`` is ``mean_sq num_df``, in squared units of the response.
-            Where cells of the factors are without data, ``attrs["notes"]`` names them and says
-            what the hypotheses then are; a term that they leave nothing of has ``num_df`` 0.
-            Of a generalised model the columns are ``chisq df p_value``. Types II and III are
-            those of R's ``car::Anova`` (type III with contrasts that sum to zero), which has no
-            type I: it divides the joint statistic of all terms in the order of the formula.
+            Types I and II are of weighted rows, as R's ``lm`` has them; lmerTest has plain ones.
+            ``attrs["notes"]`` names cells without data and says what the hypotheses then are; of a
+            term that they leave nothing of ``num_df`` is 0. Of a generalised model the columns are
+            ``chisq df p_value``. Types II and III are those of R's ``car::Anova`` (III with sums to
+            zero); it has no I, which divides the joint statistic in the order of the formula.
 
         Raises
         ------

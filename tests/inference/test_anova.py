@@ -683,3 +683,14 @@ def test_other_types_are_refused_with_the_choices(lmer, kind):
 def test_kenward_roger_is_refused_for_maximum_likelihood(lmer):
     with pytest.raises(ArgumentError, match="reml=True"):
         lmer("y ~ f + (1 | g)", reml=False).anova(df_method="kenward-roger")
+
+
+# R: anova(lm(angle ~ recipe * temp, cake, weights = 1 + 0:269 %% 3, subset = 0:269 %% 7 != 3))
+WEIGHTED_SUMS = {"recipe": 318.738147, "temp": 2952.615618, "recipe:temp": 17.718079}
+
+
+def test_types_with_weights_are_those_of_a_weighted_regression():
+    cakes = mfx.datasets.load("cake")
+    cakes["w"] = 1.0 + cakes.index % 3
+    table = mfx.lmer("angle ~ recipe * temp", cakes[cakes.index % 7 != 3], weights="w").anova(1)
+    np.testing.assert_allclose(table["sum_sq"], list(WEIGHTED_SUMS.values()), rtol=1e-8)
