@@ -6,15 +6,16 @@ deviance falls as theta grows, as here.
 
 from __future__ import annotations
 
+import re
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
 
 import mixedfx as mfx
 
-# Of these seeds a search ends in an error, or without converging, as the residuals vanish.
-SATURATED = {6: "error", 8: "not converged"}
-REASON = r"can reproduce the response.* of rank (18|24), the number of rows"
+REASON = r"can reproduce the response.* of rank \d+, the number of rows"
 
 
 def few_rows(seed: int) -> pd.DataFrame:
@@ -26,18 +27,22 @@ def few_rows(seed: int) -> pd.DataFrame:
     return pd.DataFrame({**columns, "g": g, "w": rng.choice(list("ab"), n)})
 
 
-def test_an_error_where_residuals_vanish_names_the_columns():
-    with pytest.raises(mfx.errors.ResponseError, match=REASON):
-        mfx.lmer("y ~ x + (x + z | g:w)", few_rows(6), reml=False)
+@pytest.mark.parametrize("reml", [False, True])
+@pytest.mark.parametrize("seed", [6, 8, 14, 27, 35])
+def test_the_columns_are_named_in_an_error_or_a_note(seed, reml):
+    # Rounding decides whether a search ends, unconverged, or digits are lost before.
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            fit = mfx.lmer("y ~ x + (x + z | g:w)", few_rows(seed), reml=reml)
+            assert not fit.converged
+            said = " ".join(str(warning.message) for warning in caught)
+        except mfx.errors.ResponseError as error:
+            said = str(error)
+    assert re.search(REASON, said)
 
 
-def test_a_search_without_end_names_the_columns():
-    with pytest.warns(mfx.errors.ConvergenceWarning, match=REASON):
-        fit = mfx.lmer("y ~ x + (x + z | g:w)", few_rows(8))
-    assert not fit.converged
-
-
-@pytest.mark.parametrize("seed", SATURATED)
+@pytest.mark.parametrize("seed", [6, 8])
 @pytest.mark.filterwarnings("ignore::mixedfx.errors.SingularFitWarning")
 def test_leaving_the_slopes_out_leads_to_an_optimum(seed):
     assert mfx.lmer("y ~ x + z + (1 | g:w)", few_rows(seed)).converged
