@@ -43,18 +43,25 @@ class HessianAtOptimum:
         set_readonly(self.x, self.gradient, self.hessian)
 
     @cached_property
-    def relative(self) -> HessianAtOptimum:
-        """
-        Derivatives by ``x_i / s_i``, ``s_i`` the sd of the effects that ``x_i`` moves, at least 1.
-
-        The curvature of a variance falls with its square: relative to it, it does not.
-        """
+    def units(self) -> Vector | None:
+        """Sds of the effects that each of ``x`` moves, at least 1, (m,); None where all are 1."""
         coordinates = self.scaled.coordinates
         variances = concatenate(np.einsum("ij,ij->i", F, F) for F in coordinates.lambdas(self.x))
         if max(variances.tolist(), default=0.0) <= 1.0:
-            return self
+            return None
         moved = coordinates.moved_effects(self.x) * variances
-        scale = np.sqrt(np.maximum.reduce(moved, axis=1, initial=1.0))
+        return np.asarray(np.sqrt(np.maximum.reduce(moved, axis=1, initial=1.0)))
+
+    @cached_property
+    def relative(self) -> HessianAtOptimum:
+        """
+        Derivatives by ``x_i / s_i``, ``s_i`` the units.
+
+        The curvature of a variance falls with its square: relative to it, it does not.
+        """
+        scale = self.units
+        if scale is None:
+            return self
         hessian = self.hessian * (scale[:, None] * scale)
         return HessianAtOptimum(self.scaled, self.x / scale, self.gradient * scale, hessian)
 

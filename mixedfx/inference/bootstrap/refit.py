@@ -22,7 +22,7 @@ from mixedfx.design.checks import independent_columns
 from mixedfx.design.family_residual import FamilyResidual
 from mixedfx.design.response import check_response
 from mixedfx.errors import MixedfxError
-from mixedfx.estimation.boundary import boundary_parameters
+from mixedfx.estimation.boundary import SLOPE_TOLERANCE, boundary_parameters
 from mixedfx.estimation.fitted_model import FittedModel, build_fitted_model
 from mixedfx.estimation.glmm.fit import fit_generalized, search_marginal
 from mixedfx.estimation.glmm.working import own_coefficients
@@ -43,9 +43,9 @@ from mixedfx.likelihood.generalized.rows import GeneralizedRows, rows_of
 from mixedfx.likelihood.generalized.rows_model import RowsModel
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution
-from mixedfx.likelihood.scaled import deviance_rounding
 from mixedfx.likelihood.stratified import StratifiedSums
 from mixedfx.linalg.newton import newton_decrement
+from mixedfx.linalg.symmetric import eigenvectors
 from mixedfx.priors.specification import Priors
 from mixedfx.residuals.registry import residual_model
 
@@ -55,8 +55,9 @@ Codes = npt.NDArray[np.intp]
 
 # Errors of a refit that are counted as failures; all others are raised.
 _REFIT_ERRORS = (MixedfxError, ArithmeticError, ValueError)  # LinAlgError is a ValueError
-# A rounding error of the deviance above this may keep a search from converging at the optimum.
-_MUCH_ROUNDING = 1e-6
+# Estimates at which the deviance is higher by less than this are a hundredth of a standard error
+# from the best; relative length of the steps that are tried from an end.
+_NEGLIGIBLE, _STEP = 1e-4, 0.1
 
 
 @dataclass(frozen=True)
@@ -162,16 +163,32 @@ def _refit_linear(model: RefitModel, number: int, drawn: Vector | CrossProducts)
 
 def _ended_by_rounding(likelihood: GaussianLikelihood, result: OptimizerResult) -> bool:
     """
-    Whether the deviance has a rounding error that hides what the search has left to gain.
+    Whether steps along the axes of the curvature lower the deviance by nothing that matters.
 
-    As where the residual variance goes to zero: theta has no bound, and the estimates are known.
+    As where the residual variance goes to zero: theta has no bound, rounding hides what the search
+    has left to gain, and the estimates are known.
     """
     at = result.derivatives
-    if at is None or result.limit_reached:
+    if at is None or result.limit_reached or not result.boundary_slope > -SLOPE_TOLERANCE:
         return False
-    rounding = deviance_rounding(likelihood.at(result.theta))
-    gain, curvature = newton_decrement(at.gradient, at.hessian)
-    return rounding > _MUCH_ROUNDING and gain < rounding and curvature > -rounding
+    if not newton_decrement(at.gradient, at.hessian)[0] < _NEGLIGIBLE:
+        return False
+    axes = _STEP * eigenvectors(at.relative.hessian)[1].T
+    steps = [
+        sign * axis * (1.0 if at.units is None else at.units) for axis in axes for sign in (-1, 1)
+    ]
+    return all(
+        _deviance_at(likelihood, at.scaled.factors(at.x + step)) > result.deviance - _NEGLIGIBLE
+        for step in steps
+    )
+
+
+def _deviance_at(likelihood: GaussianLikelihood, factors: list[Matrix]) -> float:
+    """The deviance; infinite where it is not defined."""
+    try:
+        return likelihood.at_factors(factors).deviance
+    except _REFIT_ERRORS:
+        return np.inf
 
 
 def _refit_cases(
