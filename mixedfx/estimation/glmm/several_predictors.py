@@ -64,10 +64,10 @@ def fit_several(
     _check_nodes(designs, spec)
     with single_threaded_blas(sum(part.spec.n_random_effects for part in designs)):
         rows = several_rows(design)
-        first = several_start(design, rows, start)
         try:
+            first = several_start(design, rows, start)
             found = search_from(GeneralizedLikelihood(rows, spec.nagq), first, control)
-        except SearchError as error:
+        except (SearchError, np.linalg.LinAlgError) as error:
             reasons = exact_cells(_by_argument(designs))
             raise SearchError(f"{'; '.join(reasons)}.") if reasons else error from None
         return _assemble(designs, rows, at_end(found, spec.nagq), control)
