@@ -43,6 +43,7 @@ from mixedfx.likelihood.generalized.rows import GeneralizedRows, rows_of
 from mixedfx.likelihood.generalized.rows_model import RowsModel
 from mixedfx.likelihood.likelihood import GaussianLikelihood
 from mixedfx.likelihood.pls import Solution
+from mixedfx.likelihood.scaled import deviance_rounding
 from mixedfx.likelihood.stratified import StratifiedSums
 from mixedfx.linalg.newton import newton_decrement
 from mixedfx.linalg.symmetric import eigenvectors
@@ -163,15 +164,17 @@ def _refit_linear(model: RefitModel, number: int, drawn: Vector | CrossProducts)
 
 def _ended_by_rounding(likelihood: GaussianLikelihood, result: OptimizerResult) -> bool:
     """
-    Whether steps along the axes of the curvature lower the deviance by nothing that matters.
+    Whether rounding hides what the search was to gain, and steps show that nothing is left.
 
-    As where the residual variance goes to zero: theta has no bound, rounding hides what the search
-    has left to gain, and the estimates are known.
+    As where the residual variance goes to zero: theta has no bound, and the estimates are known.
+    Derivatives have rounding errors too; steps along the axes of the curvature are evaluated.
     """
     at = result.derivatives
     if at is None or result.limit_reached or not result.boundary_slope > -SLOPE_TOLERANCE:
         return False
     if not newton_decrement(at.gradient, at.hessian)[0] < _NEGLIGIBLE:
+        return False
+    if not deviance_rounding(likelihood.at(result.theta)) > result.tolerance:
         return False
     axes = _STEP * eigenvectors(at.relative.hessian)[1].T
     steps = [

@@ -24,7 +24,8 @@ def likelihood():
 @pytest.fixture(scope="module")
 def optimum(likelihood):
     design = build(parse("Reaction ~ Days + (Days | Subject)"), mfx.datasets.load("sleepstudy"))
-    return replace(estimate_theta(design, likelihood), converged=False)
+    # Of a tolerance below the rounding error of the deviance.
+    return replace(estimate_theta(design, likelihood), converged=False, tolerance=1e-15)
 
 
 def end_at(likelihood, optimum, multiple):
@@ -47,6 +48,11 @@ def test_derivatives_that_hide_what_is_left_do_not_make_an_optimum(likelihood, o
     end = end_at(likelihood, optimum, 1.2)
     hidden = replace(end.derivatives, gradient=0.0 * end.derivatives.gradient)
     assert not _ended_by_rounding(likelihood, replace(end, derivatives=hidden))
+
+
+def test_where_rounding_hides_nothing_the_search_has_another_reason(likelihood, optimum):
+    end = end_at(likelihood, optimum, 1.0)
+    assert not _ended_by_rounding(likelihood, replace(end, tolerance=1e-10))
 
 
 def test_an_end_by_the_limit_or_beside_a_falling_boundary_is_not(likelihood, optimum):
