@@ -18,7 +18,10 @@ from mixedfx.estimation.glmm.blocked_separation import blocked_separation
 from mixedfx.estimation.glmm.estimate import FamilyEstimate
 from mixedfx.estimation.glmm.hessian import marginal_hessian, newton_step
 from mixedfx.estimation.glmm.mode_derivatives import covariance_jacobians, scores_by_params
-from mixedfx.estimation.glmm.other_starts import or_from_other_correlations
+from mixedfx.estimation.glmm.other_starts import (
+    or_from_other_correlations,
+    or_from_other_variances,
+)
 from mixedfx.estimation.glmm.search import (
     MarginalObjective,
     MarginalSearch,
@@ -193,6 +196,7 @@ def _first_search(
             found = _or_from_afar(likelihood, found, control)
             if shares == SHARES:  # not from a theta that is given
                 found = or_from_other_correlations(likelihood, found, control)
+                found = or_from_other_variances(likelihood, found, first.point, control)
             return _at_best_modes(likelihood, found, control)
     others = _other_links(likelihood.model)
     raise SearchError(f"{reason}, at the starting values. Give others by start={others}.")
