@@ -49,6 +49,7 @@ def test_draws_have_the_means_and_deviations_of_rows_in_memory(name, random):
     assert float(np.log(ratio).abs().max()) < 0.5
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", ["crossed", "strata"])
 def test_draws_are_about_the_estimates(name):
     fit = in_chunks(name)
