@@ -18,7 +18,7 @@ from patsy import EvalEnvironment
 from mixedfx._other_programs import FIT_ARGUMENTS, check_options, explains_arguments
 from mixedfx.design.build import build
 from mixedfx.design.residual import ResidualRequest
-from mixedfx.errors import ArgumentError, TooManyStrata, brief, check_choice, check_flag
+from mixedfx.errors import ArgumentError, brief, check_choice, check_flag
 from mixedfx.estimation.engines import ENGINES, EngineName
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.estimation.notes import warn_of
@@ -253,9 +253,6 @@ def _fit_source(
     dispersion: Formula | None,
 ) -> FittedModel | str:
     """Fit rows that are read in chunks; or what of the model needs all rows at once."""
-    reason = loading.reason_for_all_rows(formula, dispersion, vars(options), source.columns, env)
-    if reason is not None:
-        return reason
     arguments = {"weights": options.weights, "offset": options.offset}
     how = streamed_fit.StreamedFit(
         options.engine,
@@ -264,10 +261,7 @@ def _fit_source(
         lambda size: checked_start(options.start, size),
         dispersion,
     )
-    try:
-        return streamed_fit.fit_source(formula, source, arguments, env, how)
-    except TooManyStrata:
-        return f"dispersion='{dispersion}', of so many values,"
+    return streamed_fit.fit_or_reason(formula, source, arguments, vars(options), env, how)
 
 
 def _check_options(options: ModelOptions) -> None:

@@ -8,7 +8,7 @@ from patsy import EvalEnvironment
 
 from mixedfx.design.build import build
 from mixedfx.design.stream.streamed_rows import StreamedRows
-from mixedfx.errors import RowsNotInMemory, TooManyStrata
+from mixedfx.errors import RowsNotInMemory
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.estimation.optimizer_result import Control
 from mixedfx.families.registry import resolve_family
@@ -19,7 +19,7 @@ from mixedfx.residuals.registry import residual_request
 from mixedfx.sources.source import DataSource
 from mixedfx.streamed import loading
 from mixedfx.streamed.family_model import FamilyModel
-from mixedfx.streamed.fit import StreamedFit, fit_source
+from mixedfx.streamed.fit import StreamedFit, fit_or_reason
 from mixedfx.streamed.updating import check_same_rows, complete_source
 
 # Rows beyond which models that read them at each evaluation take minutes.
@@ -57,18 +57,15 @@ def _linear(call: ParsedCall, source: DataSource, n: int, env: EvalEnvironment) 
     dispersion = None if text is None else parse_dispersion(text)
     given = {name: literals.get(name) for name in ("weights", "offset")}
     options = {"engine": "profiled", "residual": own}
-    reason = loading.reason_for_all_rows(formula, dispersion, options, source.columns, env)
-    if reason is None:
-        how = StreamedFit("profiled", False, Control(), lambda _: None, dispersion)
-        try:
-            return fit_source(formula, source, given, env, how)
-        except TooManyStrata:
-            reason = f"dispersion='{dispersion}', of so many values,"
+    how = StreamedFit("profiled", False, Control(), lambda _: None, dispersion)
+    found = fit_or_reason(formula, source, given, options, env, how)
+    if isinstance(found, FittedModel):
+        return found
     residual: Any = dispersion if own is None else residual_request(own, dispersion)
     read = residual if own is None else residual.read
     formulas = [f for f in (formula, dispersion, read) if f is not None]
     _check_rows(n)
-    frame = loading.load_columns(formulas, source, tuple(given.values()), reason)
+    frame = loading.load_columns(formulas, source, tuple(given.values()), found)
     design = build(
         formula,
         frame,

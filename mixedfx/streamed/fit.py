@@ -17,6 +17,7 @@ from mixedfx.design.stream.learning import Learned
 from mixedfx.design.stream.request import request_columns
 from mixedfx.design.stream.strata import StratumRows
 from mixedfx.design.stream.streamed_rows import StreamedRows
+from mixedfx.errors import TooManyStrata
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.estimation.notes import Note
 from mixedfx.estimation.optimizer_result import Control
@@ -34,6 +35,7 @@ from mixedfx.likelihood.stream.sums import ReductionPlan, RowSums
 from mixedfx.linalg.available_memory import size_text
 from mixedfx.residuals.streamed import StreamedLogLinear
 from mixedfx.sources.source import DataSource
+from mixedfx.streamed.loading import reason_for_all_rows
 from mixedfx.streamed.one_pass import read_once
 from mixedfx.streamed.reduction import reduce_source
 from mixedfx.streamed.summaries import with_summaries
@@ -50,6 +52,24 @@ class StreamedFit:
     control: Control
     start: Callable[[int], Vector | None]  # of so many parameters, checked
     dispersion: Formula | None = None
+
+
+def fit_or_reason(
+    formula: Formula,
+    source: DataSource,
+    arguments: Mapping[str, Any],
+    options: Mapping[str, Any],
+    env: EvalEnvironment,
+    how: StreamedFit,
+) -> FittedModel | str:
+    """Fit rows that are read in chunks; or what of the model needs all rows at once."""
+    reason = reason_for_all_rows(formula, how.dispersion, options, source.columns, env)
+    if reason is not None:
+        return reason
+    try:
+        return fit_source(formula, source, arguments, env, how)
+    except TooManyStrata:
+        return f"dispersion='{how.dispersion}', of so many values,"
 
 
 def fit_source(

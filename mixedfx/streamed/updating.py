@@ -12,7 +12,7 @@ from patsy import EvalEnvironment
 from mixedfx.design.stream.chunk_rows import ChunkDesign
 from mixedfx.design.stream.request import ColumnRequest, complete_rows
 from mixedfx.design.stream.streamed_rows import StreamedRows
-from mixedfx.errors import ArgumentError, RowsNotInMemory, SourceChangedError, TooManyStrata, brief
+from mixedfx.errors import ArgumentError, RowsNotInMemory, SourceChangedError, brief
 from mixedfx.estimation.fitted_model import FittedModel
 from mixedfx.formula.terms import Formula
 from mixedfx.rebuilding import Criterion
@@ -20,7 +20,7 @@ from mixedfx.sources.frames import FrameSource
 from mixedfx.sources.registry import as_source
 from mixedfx.sources.source import DataSource, naming_origin
 from mixedfx.streamed import loading
-from mixedfx.streamed.fit import StreamedFit, fit_source
+from mixedfx.streamed.fit import StreamedFit, fit_or_reason
 from mixedfx.streamed.generalized import GeneralizedFit, fit_generalized_source
 
 
@@ -111,16 +111,12 @@ def _linear(
     env: EvalEnvironment,
     how: Criterion,
 ) -> FittedModel:
-    dispersion = request.dispersion
     options = {"engine": how.engine}
-    reason = loading.reason_for_all_rows(formula, dispersion, options, source.columns, env)
-    if reason is None:
-        fitted = StreamedFit(how.engine, how.reml, how.control, lambda _: None, dispersion)
-        try:
-            return fit_source(formula, source, request.arguments, env, fitted)
-        except TooManyStrata:
-            reason = f"dispersion='{dispersion}', of so many values,"
-    raise _needs_all_rows(reason, "lmer")
+    fitted = StreamedFit(how.engine, how.reml, how.control, lambda _: None, request.dispersion)
+    found = fit_or_reason(formula, source, request.arguments, options, env, fitted)
+    if isinstance(found, str):
+        raise _needs_all_rows(found, "lmer")
+    return found
 
 
 def _generalized(
