@@ -19,6 +19,7 @@ from mixedfx.estimation.glmm.estimate import FamilyEstimate
 from mixedfx.estimation.glmm.hessian import marginal_hessian, newton_step
 from mixedfx.estimation.glmm.mode_derivatives import covariance_jacobians, scores_by_params
 from mixedfx.estimation.glmm.other_starts import (
+    or_from_large_variances,
     or_from_other_correlations,
     or_from_other_variances,
 )
@@ -57,9 +58,6 @@ Matrix = npt.NDArray[np.float64]
 SHARES = (1.0, 0.3, 0.1, 0.01)
 # Modes whose log density differs by so much, relatively, are others; and how often to follow them.
 _OTHER_MODES, _MAX_OTHER_MODES = 1e-9, 3
-# Standard deviation, in units of the predictor, from which a variance that ends at zero is searched
-# again, and the gain for which that end is taken.
-_FAR, _GAIN = 1.0, 1e-6
 
 
 def fit_generalized(
@@ -193,7 +191,7 @@ def _first_search(
         except ModesNotFound as error:
             reason = error
         else:
-            found = _or_from_afar(likelihood, found, control)
+            found = or_from_large_variances(likelihood, found, control)
             if shares == SHARES:  # not from a theta that is given
                 found = or_from_other_correlations(likelihood, found, control)
                 found = or_from_other_variances(likelihood, found, first.point, control)
@@ -206,28 +204,6 @@ def _other_links(rows: RowsModel) -> str:
     """Advice where the link limits the linear predictor."""
     others = rows.family.other_links
     return f", or take a link without a limit ({', '.join(others)})" if others else ""
-
-
-def _or_from_afar(
-    likelihood: GeneralizedLikelihood | ProfiledLikelihood, found: MarginalSearch, control: Control
-) -> MarginalSearch:
-    """
-    The better of a search at whose end a variance is zero and one from a large variance there.
-
-    Laplace's approximation can have another maximum far from zero, as where each level has few
-    counts.
-    """
-    point, parametrization = found.evaluation.point, likelihood.model.parametrization
-    vanished = [not F.any() for F in point.factors]
-    if not any(vanished) or not found.end.converged:
-        return found
-    terms = zip(point.factors, vanished, strict=True)
-    factors = [_FAR * np.eye(len(F)) if zero else np.asarray(F) for F, zero in terms]
-    try:
-        other = search(likelihood, parametrization.to_params(factors), point, control)
-    except ModesNotFound:
-        return found
-    return other if other.end.converged and other.end.value < found.end.value - _GAIN else found
 
 
 def _at_best_modes(

@@ -28,8 +28,30 @@ Vector = npt.NDArray[np.float64]
 _MOST_EFFECTS, _MOST_SEARCHES = 300, 6
 # Standard deviations of the effects, in units of the linear predictor, that are started from.
 _SDS = (0.05, 0.4, 1.2, 3.0)
+# Standard deviation, in units of the predictor, from which a variance that ends at zero is searched
+# again, and the gain for which that end is taken.
+_FAR, _GAIN_FROM_AFAR = 1.0, 1e-6
 # Deviance by which another end is the better one.
 _GAIN = 1e-7
+
+
+def or_from_large_variances(
+    likelihood: GeneralizedLikelihood | ProfiledLikelihood, found: MarginalSearch, control: Control
+) -> MarginalSearch:
+    """
+    The better of a search at whose end a variance is zero and one from a large variance there.
+
+    Laplace's approximation can have another maximum far from zero, as where each level has few
+    counts.
+    """
+    point = found.evaluation.point
+    vanished = [not F.any() for F in point.factors]
+    if not any(vanished) or not found.end.converged:
+        return found
+    terms = zip(point.factors, vanished, strict=True)
+    factors = [_FAR * np.eye(len(F)) if zero else np.asarray(F) for F, zero in terms]
+    start = likelihood.model.parametrization.to_params(factors)
+    return _best_of(likelihood, found, [start], point, control, _GAIN_FROM_AFAR)
 
 
 def or_from_other_correlations(
@@ -82,13 +104,14 @@ def _best_of(
     starts: Sequence[Vector],
     point: Point,
     control: Control,
+    gain: float = _GAIN,
 ) -> MarginalSearch:
-    """The lowest end of a search and of those from other starts."""
+    """The lowest end of a search and of those from other starts, by more than the gain."""
     for start in starts:
         try:
             other = search(likelihood, start, point, control)
         except ModesNotFound:
             continue
-        if other.end.converged and other.end.value < found.end.value - _GAIN:
+        if other.end.converged and other.end.value < found.end.value - gain:
             found = other
     return found
