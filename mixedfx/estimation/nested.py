@@ -277,10 +277,11 @@ def _descend(
     if not model.contains(start):  # singular to rounding, as a smooth process of a long range
         raise _KnownMinimum
 
-    last = [start]
+    last = start
 
     def function(x: Vector) -> tuple[float, Vector]:
-        last[:] = [x]
+        nonlocal last
+        last = x
         value, gradient = problem(x)
         is_start = x is start
         if (is_start and not np.isfinite(value)) or any(_leads_to(end, x, value) for end in known):
@@ -297,7 +298,7 @@ def _descend(
             max_evaluations=control.max_evaluations,
         )
     except np.linalg.LinAlgError:
-        raise vanishing(model.spec.argument, model.spec.coefficient_names, last[-1]) from None
+        raise vanishing(model.spec.argument, model.spec.coefficient_names, last) from None
     assert problem.inner is not None
     solution = problem.solution(optimum.x, problem.inner)
     model.check_optimum(problem.design, optimum.x, solution, converged=optimum.converged)

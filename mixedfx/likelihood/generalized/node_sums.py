@@ -109,7 +109,7 @@ def sums_of_rows(at: EvaluatedBlock, nodes: Nodes, *, with_gradient: bool) -> No
     sum_r, sum_rx, sum_gu = np.zeros((K, L)), np.zeros((K, K, L)), np.zeros((K, K, L))
     for k, x in enumerate(nodes.x):
         u_k = nodes.effects(k)
-        eta = at.fixed + factor.predictor(lam @ u_k)
+        eta = _predictor(at, nodes, u_k)
         there = rows.derivatives(eta, at.params)
         v = nodes.relative(k, u_k, _by_level(at, there.value), at_mode)
         total += v
@@ -183,8 +183,9 @@ def _relative(over_blocks: Callable[[Callable[[Any], Any]], Any], nodes: Nodes) 
     effects = [nodes.effects(k) for k in range(len(nodes.x))]
 
     def values(at: EvaluatedBlock) -> Matrix:
-        of_nodes = [at.derivatives.value, *(_at_node(at, nodes, u).value for u in effects)]
-        return np.array([_by_level(at, value) for value in of_nodes])
+        etas = (_predictor(at, nodes, u) for u in effects)
+        of_nodes = [at.rows.derivatives(eta, at.params).value for eta in etas]
+        return np.array([_by_level(at, value) for value in (at.derivatives.value, *of_nodes)])
 
     of_mode, *of_nodes = over_blocks(values)
     at_mode = of_mode - 0.5 * (nodes.u**2).sum(axis=0)
@@ -207,7 +208,8 @@ class _Averages:
         first, params = np.zeros_like(at.fixed), np.zeros(r)
         for k, x in enumerate(nodes.x):
             u, pi = nodes.effects(k), self.pi[k]
-            there = _at_node(at, nodes, u)
+            eta = _predictor(at, nodes, u)
+            there = rows.derivatives(eta, at.params)
             g, of_rows = _finite(there.first), pi[factor.codes]
             weighted = pi * factor.sums(g)
             Z += weighted
@@ -215,15 +217,13 @@ class _Averages:
             Zu += weighted @ u.T
             first += of_rows * g
             if r:
-                eta = at.fixed + factor.predictor(nodes.lam @ u)
                 params += rows.by_params(eta, at.params).value @ of_rows
         return Z, Zx, Zu, rows.fixed_sums(first), params
 
 
-def _at_node(at: EvaluatedBlock, nodes: Nodes, effects: Matrix) -> RowDerivatives:
-    """The rows at the effects of a node."""
-    eta = at.fixed + at.rows.factors[0].predictor(nodes.lam @ effects)
-    return at.rows.derivatives(eta, at.params)
+def _predictor(at: EvaluatedBlock, nodes: Nodes, effects: Matrix) -> Vector:
+    """Linear predictor of the rows at the effects of a node."""
+    return at.fixed + at.rows.factors[0].predictor(nodes.lam @ effects)
 
 
 def _finite(values: Vector) -> Vector:
